@@ -1,0 +1,109 @@
+"""Tasks that belong to the client, not to whoever called it.
+
+Neither an anyio shield nor `asyncio.shield` keeps a task id through every kind of cancellation: the
+first does not stop `Task.cancel()`, the second dies with the loop. Work that must not be lost runs
+in a task of its own here, and `aclose()` drains it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+import anyio
+
+from veo_async.errors import ClientClosedError
+
+__all__: list[str] = []
+
+_T = TypeVar("_T")
+_log = logging.getLogger("veo_async")
+
+
+async def finished(work: "asyncio.Task[_T]") -> _T:
+    """Return what `work` returns, and never leave before it is done.
+
+    A cancellation that arrives meanwhile is raised afterwards.
+    """
+    cancelled: asyncio.CancelledError | None = None
+    with anyio.CancelScope(shield=True):  # or a cancelled scope would cancel again at every turn
+        while not work.done():
+            try:
+                await asyncio.wait({work})
+            except asyncio.CancelledError as error:
+                cancelled = error
+    if cancelled is not None:
+        if not work.cancelled():
+            work.exception()  # looked at, so that it is not reported as never retrieved
+        raise cancelled
+    return work.result()
+
+
+async def uncut(work: Awaitable[_T]) -> _T:
+    """Return what `work` returns; a cancellation waits until it is done."""
+
+    async def run() -> _T:
+        return await work
+
+    return await finished(asyncio.get_running_loop().create_task(run()))
+
+
+class OwnedTasks:
+    """The running work of one client."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[asyncio.Task[Any], Callable[[], bool]] = {}
+
+    def spawn(
+        self, work: Coroutine[Any, Any, _T], *, may_be_withdrawn: Callable[[], bool] = lambda: True
+    ) -> "asyncio.Task[_T]":
+        """Start work that nobody waits for."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks[task] = may_be_withdrawn
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: "asyncio.Task[Any]") -> None:
+        self._tasks.pop(task, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.debug("%s ended with %r", task.get_coro(), error)
+
+    async def call(
+        self, work: Coroutine[Any, Any, _T], *, may_be_withdrawn: Callable[[], bool]
+    ) -> _T:
+        """Wait for work that outlives its caller once it may no longer be withdrawn.
+
+        Raises:
+            ClientClosedError: The client was closed first.
+        """
+        task = self.spawn(work, may_be_withdrawn=may_be_withdrawn)
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            if may_be_withdrawn():
+                task.cancel()
+                with anyio.CancelScope(shield=True):
+                    await asyncio.wait({task})
+            raise
+        if task.cancelled():
+            raise ClientClosedError(
+                "the client was closed while this was under way; use a client that is open"
+            )
+        return task.result()
+
+    async def drain(self, seconds: float) -> None:
+        """Withdraw what may be, give the rest so many seconds, then cancel it as well."""
+        must_finish: set[asyncio.Task[Any]] = set()
+        for task, may_be_withdrawn in self._tasks.items():
+            if may_be_withdrawn():
+                task.cancel()
+            else:
+                must_finish.add(task)
+        if must_finish:
+            await asyncio.wait(must_finish, timeout=seconds)
+        # Work that ended may have started new work, such as the watching of a new task.
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(self._tasks)
+            await asyncio.sleep(0)  # done callbacks, which empty the dict, run one turn later

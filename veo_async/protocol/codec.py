@@ -1,0 +1,372 @@
+"""Requests to bytes-to-be, and answers to a value or one exact error.
+
+Errors come in three layers, read in this order: the HTTP status, the envelope's `code`, and the
+flags of the task itself (live document, section 4).
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+import attrs
+
+from veo_async.errors import (
+    APIError,
+    AuthenticationError,
+    InsufficientCreditsError,
+    InvalidRequestError,
+    NotFoundError,
+    QuotaExceededError,
+    RateLimitError,
+    ServerError,
+    ServiceUnavailableError,
+    TaskFailedError,
+    UnexpectedResponseError,
+    ValidationError,
+)
+from veo_async.models import JSON, JSONObject, TaskRecord, TaskStatus, Video, VideoRequest
+from veo_async.protocol import dialect, reading
+from veo_async.protocol.http import HttpRequest, HttpResponse
+
+__all__: list[str] = []
+
+_OK = 200
+_STILL_GENERATING = 400  # spec: Error Codes
+_IMAGE_UNREACHABLE = 451  # live document, section 4
+_GENERATION_FAILED = 501  # live document, section 4
+_FIRST_ERROR = 400
+_FIRST_SERVER_ERROR = 500
+_LONGEST_QUOTE = 200
+
+# Code → class and what to do next. Codes not listed fall to their hundred.
+_ERRORS: Final[Mapping[int, tuple[type[APIError], str]]] = {
+    401: (AuthenticationError, "check the key, at https://kie.ai/api-key, and where it is set"),
+    402: (InsufficientCreditsError, "top up the account and submit again"),
+    403: (AuthenticationError, "check what the key may do and from which addresses"),
+    404: (NotFoundError, "check the task id and the base URL"),
+    408: (ServerError, "ask again later"),
+    422: (ValidationError, "change the request as it says"),
+    429: (RateLimitError, "wait and try again"),
+    433: (QuotaExceededError, "raise the key's cap in the account's settings, or wait"),
+    451: (ValidationError, "make the image reachable for the service"),
+    455: (ServiceUnavailableError, "try again in some minutes"),
+}
+
+
+@attrs.frozen
+class Envelope:
+    """What every answer is wrapped in (spec: Response).
+
+    Attributes:
+        http_status: The HTTP status.
+        code: The verdict: `code` where the HTTP status is 200, else the HTTP status.
+        message: The service's words.
+        data: The content.
+        retry_after: Seconds that the service asked to wait.
+        is_envelope: Whether the body was an envelope at all.
+    """
+
+    http_status: int
+    code: int
+    message: str
+    data: JSON
+    retry_after: float | None
+    is_envelope: bool
+
+
+def read_envelope(response: HttpResponse) -> Envelope:
+    """Read an answer's envelope; a body that is none keeps its HTTP status as the verdict."""
+    body = reading.parse(response.body)
+    fields: JSONObject = body if isinstance(body, dict) else {}
+    code = reading.as_int(fields.get("code"))
+    verdict = response.status
+    if code is not None and response.status < _FIRST_ERROR:
+        verdict = code
+    return Envelope(
+        http_status=response.status,
+        code=verdict,
+        message=_words(fields, response.body),
+        data=fields.get("data"),
+        retry_after=response.retry_after,
+        is_envelope=code is not None,
+    )
+
+
+def _words(fields: JSONObject, body: bytes) -> str:
+    for name in ("msg", "message", "error"):
+        words = reading.as_text(fields.get(name))
+        if words is not None:
+            return _one_line(words)
+    return _one_line(body[: 4 * _LONGEST_QUOTE].decode(errors="replace")) or "an empty body"
+
+
+def _one_line(text: str) -> str:
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return line if len(line) <= _LONGEST_QUOTE else line[: _LONGEST_QUOTE - 1] + "…"
+
+
+def _says(envelope: Envelope, words: tuple[str, ...]) -> bool:
+    message = envelope.message.lower()
+    return any(part in message for part in words)
+
+
+def error_of(envelope: Envelope, task_id: str | None = None) -> APIError:
+    """Return the error that an answer other than success stands for."""
+    kind, remedy = _kind_of(envelope)
+    about = f" (task {task_id})" if task_id else ""
+    status = f", HTTP {envelope.http_status}" if envelope.http_status != envelope.code else ""
+    return kind(
+        f"the service answered {envelope.code}{status}{about}: {envelope.message}; {remedy}",
+        message=envelope.message,
+        code=envelope.code,
+        http_status=envelope.http_status,
+        task_id=task_id,
+        retry_after=envelope.retry_after,
+    )
+
+
+def _kind_of(envelope: Envelope) -> tuple[type[APIError], str]:
+    if envelope.http_status == 403 and not envelope.is_envelope:  # noqa: PLR2004  # the edge's refusal, live document 2.1
+        return UnexpectedResponseError, "check the proxy and the base URL"
+    if _says(envelope, dialect.UNKNOWN_TASK_WORDS):
+        return NotFoundError, "check the task id; records are kept for 14 days"
+    if envelope.code in _ERRORS:
+        return _ERRORS[envelope.code]
+    if envelope.code >= _FIRST_SERVER_ERROR:
+        return ServerError, "try again later"
+    if envelope.code >= _FIRST_ERROR:
+        return ValidationError, "change the request as it says"
+    return UnexpectedResponseError, "check the base URL and any proxy in between"
+
+
+def encode_generate(request: VideoRequest) -> HttpRequest:
+    """Return the call that creates a task, with both spellings where they differ.
+
+    Raises:
+        InvalidRequestError: `extra` repeats a field that has a name of its own.
+    """
+    body: dict[str, JSON] = {}
+    for field, names in dialect.REQUEST_NAMES.items():
+        value = _as_json(getattr(request, field))
+        if value is not None and value != []:
+            body.update(dict.fromkeys(names, value))
+    own = {name for names in dialect.REQUEST_NAMES.values() for name in names}
+    for name, extra in request.extra.items():
+        if name in own:
+            raise InvalidRequestError(
+                f"extra holds {name!r}, which is a field of its own; set that field instead",
+                field="extra",
+            )
+        body[name] = extra
+    return HttpRequest(method="POST", path=dialect.GENERATE_PATH, body=body)
+
+
+def _as_json(value: str | int | tuple[str, ...] | None) -> JSON:
+    return [*value] if isinstance(value, tuple) else value
+
+
+def read_generate(response: HttpResponse) -> str:
+    """Return the id of the task that a create call made.
+
+    An id counts whatever the code beside it: a task that has one can be asked for.
+
+    Raises:
+        APIError: The service refused, or answered with something else.
+    """
+    envelope = read_envelope(response)
+    data = envelope.data if isinstance(envelope.data, dict) else {}
+    task_id = reading.as_id(reading.find(data, dialect.TASK_ID))
+    if task_id is not None and response.status < _FIRST_ERROR:
+        return task_id
+    if envelope.code == _OK:
+        raise _unexpected(envelope, "no task id in the answer to a create call")
+    raise error_of(envelope)
+
+
+def _unexpected(envelope: Envelope, what: str, task_id: str | None = None) -> APIError:
+    return UnexpectedResponseError(
+        f"{what}: {envelope.message}; check the base URL and any proxy in between",
+        message=envelope.message,
+        code=envelope.code,
+        http_status=envelope.http_status,
+        task_id=task_id,
+        retry_after=envelope.retry_after,
+    )
+
+
+def encode_record_info(task_id: str) -> HttpRequest:
+    """Return the call that asks for a task."""
+    return HttpRequest(method="GET", path=dialect.RECORD_INFO_PATH, query={"taskId": task_id})
+
+
+def read_record_info(response: HttpResponse, task_id: str) -> TaskRecord:
+    """Return what the service says of a task.
+
+    A 400 means "still generating" (spec: Error Codes) unless its words are those of a refusal
+    (live document, section 4); refusals and 451 and 501 in the envelope are a failed task.
+
+    Raises:
+        APIError: The service does not know the task, or did not answer the question.
+    """
+    envelope = read_envelope(response)
+    if envelope.code == _OK and envelope.is_envelope:
+        return _record(envelope, task_id)
+    refused = _says(envelope, dialect.REFUSAL_WORDS)
+    if envelope.is_envelope and (
+        refused or envelope.code in {_IMAGE_UNREACHABLE, _GENERATION_FAILED}
+    ):
+        return TaskRecord(
+            task_id=task_id,
+            status=TaskStatus.FAILED,
+            error_code=envelope.code,
+            error_message=envelope.message,
+        )
+    if envelope.code == _STILL_GENERATING:
+        return TaskRecord(task_id=task_id, status=TaskStatus.GENERATING)
+    raise error_of(envelope, task_id)
+
+
+def _record(envelope: Envelope, task_id: str) -> TaskRecord:
+    data = envelope.data
+    if data is None:
+        raise NotFoundError(
+            f"the service knows no task {task_id}; check the task id",
+            message=envelope.message,
+            code=envelope.code,
+            http_status=envelope.http_status,
+            task_id=task_id,
+        )
+    if not isinstance(data, dict):
+        raise _unexpected(envelope, f"the record of task {task_id} is not an object", task_id)
+    named = reading.as_id(reading.find(data, dialect.TASK_ID))
+    if named is not None and named != task_id:
+        raise _unexpected(envelope, f"asked for task {task_id}, told of {named}", task_id)
+    return record_of(data, task_id)
+
+
+def record_of(data: JSONObject, task_id: str) -> TaskRecord:
+    """Read a task's record out of an answer's `data`, in either spelling."""
+    urls = _links(data)
+    error_code = reading.as_int(reading.find(data, dialect.ERROR_CODE))
+    return TaskRecord(
+        task_id=task_id,
+        status=_status(data, urls, error_code),
+        video_url=urls[0] if urls else None,
+        video_urls=urls,
+        error_code=error_code,
+        error_message=reading.as_text(reading.find(data, dialect.ERROR_MESSAGE)),
+        created_at=reading.as_time(reading.find(data, dialect.CREATED_AT)),
+        completed_at=reading.as_time(reading.find(data, dialect.COMPLETED_AT)),
+        raw=data,
+    )
+
+
+def _status(data: JSONObject, urls: tuple[str, ...], error_code: int | None) -> TaskStatus:
+    flags = [reading.find(data, (place,)) for place in dialect.STATUS]
+    for number in map(reading.as_int, flags):
+        if number is not None:
+            # An unknown number must not end a paid task: it goes on being polled.
+            return dialect.STATUSES.get(number, TaskStatus.GENERATING)
+    if any(flag is not None for flag in flags):
+        return TaskStatus.GENERATING
+    if urls:
+        return TaskStatus.SUCCESS
+    return TaskStatus.GENERATING if error_code is None else TaskStatus.FAILED
+
+
+def _links(data: JSONObject) -> tuple[str, ...]:
+    found: dict[str, None] = {}
+    for place in dialect.VIDEO_URLS:
+        found.update(dict.fromkeys(reading.as_urls(reading.find(data, (place,)))))
+    return tuple(found)
+
+
+def video_of(record: TaskRecord) -> Video:
+    """Return the video of a task that succeeded.
+
+    Raises:
+        TaskFailedError: The task failed.
+        UnexpectedResponseError: The service calls it a success and names no link.
+    """
+    if record.status is TaskStatus.FAILED:
+        raise failure_of(record)
+    if record.video_url is None:
+        raise UnexpectedResponseError(
+            f"task {record.task_id} is finished without a link to its video; ask for it later with"
+            f" veo.task({record.task_id!r})",
+            code=_OK,
+            http_status=_OK,
+            task_id=record.task_id,
+        )
+    return Video(
+        task_id=record.task_id,
+        url=record.video_url,
+        urls=record.video_urls,
+        duration=reading.as_float(reading.find(record.raw, dialect.DURATION)),
+        resolution=reading.as_text(reading.find(record.raw, dialect.RESOLUTION)),
+        aspect_ratio=reading.as_text(reading.find(record.raw, dialect.ASPECT_RATIO)),
+        seed=reading.as_int(reading.first(reading.find(record.raw, dialect.SEED))),
+        has_audio=reading.as_bool(reading.first(reading.find(record.raw, dialect.HAS_AUDIO))),
+        created_at=record.created_at,
+        completed_at=record.completed_at,
+        raw=record.raw,
+    )
+
+
+def failure_of(record: TaskRecord) -> TaskFailedError:
+    """Return the error that a failed task stands for."""
+    reason = record.error_message or "no reason given"
+    code = record.error_code
+    again = any(part in reason.lower() for part in dialect.AGAIN_WORDS)
+    is_retryable = again or (code is not None and code >= _FIRST_SERVER_ERROR)
+    remedy = (
+        "the same request may succeed as a new task"
+        if is_retryable
+        else "change the prompt or the images before submitting again"
+    )
+    return TaskFailedError(
+        f"task {record.task_id} failed ({code or 'no code'}): {reason}; {remedy}",
+        task_id=record.task_id,
+        code=code,
+        reason=reason,
+        is_retryable=is_retryable,
+    )
+
+
+def encode_upgrade_1080p(task_id: str, path: str) -> HttpRequest:
+    """Return the call that converts a finished video to 1080P, at one of the two paths."""
+    return HttpRequest(method="GET", path=path, query={"taskId": task_id})
+
+
+def read_upgrade(response: HttpResponse, base: Video, resolution: str) -> Video | None:
+    """Return the converted video, or None while it is not ready.
+
+    A link counts whatever the code beside it, since the live service sends some with a 422 (live
+    document 2.6). Not ready is a 400 (spec), a sentence of the live service, or no link yet.
+
+    Raises:
+        APIError: The service refuses to convert, or did not answer the question.
+    """
+    envelope = read_envelope(response)
+    urls = _upgrade_links(envelope.data)
+    if urls and response.status < _FIRST_SERVER_ERROR and envelope.is_envelope:
+        return attrs.evolve(
+            base,
+            url=urls[0],
+            urls=urls,
+            resolution=resolution,
+            origin=resolution,
+            raw=envelope.data if isinstance(envelope.data, dict) else {},
+        )
+    if envelope.is_envelope and _is_not_ready(envelope):
+        return None
+    raise error_of(envelope, base.task_id)
+
+
+def _upgrade_links(data: JSON) -> tuple[str, ...]:
+    return _links(data) if isinstance(data, dict) else reading.as_urls(data)
+
+
+def _is_not_ready(envelope: Envelope) -> bool:
+    if envelope.code == _OK or _says(envelope, dialect.NOT_READY_WORDS):
+        return True
+    return envelope.code == _STILL_GENERATING and not _says(envelope, dialect.REFUSAL_WORDS)

@@ -1,0 +1,95 @@
+"""The service's two spellings, as data.
+
+"Spec" is the documentation this package was ordered against, "live" what the service documents and
+answers today. Requests carry both spellings where they differ, and answers are read in either.
+"""
+
+from collections.abc import Mapping
+from typing import Final, TypeAlias
+
+from veo_async.models import TaskStatus
+
+__all__: list[str] = []
+
+Place: TypeAlias = tuple[str, ...]
+
+GENERATE_PATH: Final = "/api/v1/veo/generate"
+RECORD_INFO_PATH: Final = "/api/v1/veo/record-info"
+UPGRADE_1080P_PATHS: Final = (
+    "/api/v1/veo/get-veo-3-1080-p-video",  # spec
+    "/api/v1/veo/get-1080p-video",  # live
+)
+
+# Field of a VideoRequest → its names in the JSON body.
+REQUEST_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
+    "prompt": ("prompt",),
+    "model": ("model",),
+    "generation_type": ("generationType",),
+    "image_urls": ("imageUrls",),
+    "aspect_ratio": ("aspectRatio", "aspect_ratio"),  # spec, live
+    "seed": ("seed", "seeds"),  # spec, live
+    "callback_url": ("callBackUrl",),
+    "enable_translation": ("enableTranslation",),
+    "watermark": ("watermark",),
+    "resolution": ("resolution",),  # live only, like the next
+    "duration": ("duration",),
+}
+
+# What an answer's `data` says → where to look, the first that holds something wins.
+TASK_ID: Final[tuple[Place, ...]] = (("taskId",), ("task_id",))
+STATUS: Final[tuple[Place, ...]] = (("status",), ("successFlag",))
+VIDEO_URLS: Final[tuple[Place, ...]] = (
+    ("response", "fullResultUrls"),  # the whole film after an extension
+    ("fullResultUrls",),
+    ("videoUrl",),
+    ("response", "resultUrls"),
+    ("resultUrls",),  # a list, or a list as JSON text
+    ("resultUrl",),
+    ("result_url",),
+    ("url",),
+)
+ERROR_CODE: Final[tuple[Place, ...]] = (("errorCode",),)
+ERROR_MESSAGE: Final[tuple[Place, ...]] = (("errorMessage",),)
+CREATED_AT: Final[tuple[Place, ...]] = (("createdAt",), ("createTime",))
+COMPLETED_AT: Final[tuple[Place, ...]] = (("completedAt",), ("completeTime",))
+DURATION: Final[tuple[Place, ...]] = (("duration",), ("response", "duration"))
+RESOLUTION: Final[tuple[Place, ...]] = (("resolution",), ("response", "resolution"))
+ASPECT_RATIO: Final[tuple[Place, ...]] = (
+    ("aspectRatio",),
+    ("aspect_ratio",),
+    ("paramJson", "aspectRatio"),
+    ("paramJson", "aspect_ratio"),
+)
+SEED: Final[tuple[Place, ...]] = (("seed",), ("response", "seeds"), ("seeds",))
+HAS_AUDIO: Final[tuple[Place, ...]] = (("response", "hasAudioList"), ("hasAudioList",))
+
+# spec: Status Codes 0 to 2; live document 2.4 adds 3, "created, but upstream failed".
+STATUSES: Final[Mapping[int, TaskStatus]] = {
+    0: TaskStatus.GENERATING,
+    1: TaskStatus.SUCCESS,
+    2: TaskStatus.FAILED,
+    3: TaskStatus.FAILED,
+}
+
+# Parts of the service's sentences, in lower case (live document, section 4). A code alone does not
+# tell these apart: 400 is "still generating" in the spec and a refusal in the live service.
+REFUSAL_WORDS: Final = (
+    "flagged",
+    "content polic",
+    "rejected by",
+    "only english prompts",
+    "unsafe image",
+    "fetch the image",
+    "unable to generate audio",
+)
+UNKNOWN_TASK_WORDS: Final = ("record is null", "recordinfo is null", "within 14 days")
+NOT_READY_WORDS: Final = (
+    "is processing",
+    "generating",
+    "being generated",
+    "status is not success",
+    "result data is blank",
+    "result data not exist",
+    "result data is empty",
+)
+AGAIN_WORDS: Final = ("try again", "timeout", "internal error")

@@ -1,0 +1,131 @@
+"""Tolerant readers of JSON that someone else wrote. None of them raises."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from math import isfinite
+from typing import cast
+
+from veo_async.models import JSON, JSONObject
+from veo_async.protocol.dialect import Place
+
+__all__: list[str] = []
+
+_LONGEST_ID = 256
+_MILLISECONDS_FROM = 1e11  # a smaller number of milliseconds would lie before March 1973
+
+
+def parse(body: bytes | str) -> "JSON | Exception":
+    """Parse JSON; what cannot be parsed comes back as the exception that says why."""
+    try:
+        text = body.decode("utf-8-sig") if isinstance(body, bytes) else body
+        return cast("JSON", json.loads(text))
+    except (ValueError, RecursionError) as error:
+        return error
+
+
+def as_object(value: JSON) -> JSONObject:
+    """Return a JSON object, also out of JSON text; an empty one for anything else."""
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        parsed = parse(value)
+        return parsed if isinstance(parsed, dict) else {}
+    return value if isinstance(value, Mapping) else {}
+
+
+def find(data: JSONObject, places: tuple[Place, ...]) -> JSON:
+    """Return the first value that is there and not null."""
+    for place in places:
+        found = _at(data, place)
+        if found is not None:
+            return found
+    return None
+
+
+def _at(data: JSONObject, place: Place) -> JSON:
+    inside = data
+    for step in place[:-1]:
+        inside = as_object(inside.get(step))
+    return inside.get(place[-1])
+
+
+def as_int(value: JSON) -> int | None:
+    """Read a whole number, also out of digits in a string."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str):
+        digits = value.strip()
+        if digits.isascii() and digits.removeprefix("-").isdigit() and len(digits) <= 18:  # noqa: PLR2004  # fits 64 bits
+            return int(digits)
+    return None
+
+
+def as_float(value: JSON) -> float | None:
+    """Read a finite number, also out of a string."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if isfinite(number) else None
+
+
+def as_text(value: JSON) -> str | None:
+    """Read a string that holds something."""
+    return value if isinstance(value, str) and value.strip() else None
+
+
+def as_id(value: JSON) -> str | None:
+    """Read an id: opaque, but printable and of a sane length."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value) if abs(value) < 10**_LONGEST_ID else None
+    if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_ID:
+        return None
+    return value if value.isprintable() and " " not in value else None
+
+
+def as_urls(value: JSON) -> tuple[str, ...]:
+    """Read links: one, a list, or a list as JSON text. Anything that is not http(s) is left out."""
+    texts = [member.strip() for member in _members(value) if isinstance(member, str)]
+    return tuple(text for text in texts if text.startswith(("https://", "http://")))
+
+
+def _members(value: JSON) -> Sequence[JSON]:
+    if isinstance(value, list):
+        return value
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        parsed = parse(value)
+        # The live document's own example, `[http://...]`, is not JSON.
+        return parsed if isinstance(parsed, list) else value.strip().strip("[]").split(",")
+    return [value]
+
+
+def as_bool(value: JSON) -> bool | None:
+    """Read a boolean."""
+    return value if isinstance(value, bool) else None
+
+
+def first(value: JSON) -> JSON:
+    """Return the first member of a list, or the value itself."""
+    if isinstance(value, list):
+        return value[0] if value else None
+    return value
+
+
+def as_time(value: JSON) -> datetime | None:
+    """Read a moment as UTC: ISO 8601, zone-less (taken as UTC), epoch seconds or milliseconds."""
+    number = None if isinstance(value, bool) else as_float(value)
+    try:
+        if number is not None:
+            seconds = number / 1000 if abs(number) >= _MILLISECONDS_FROM else number
+            return datetime.fromtimestamp(seconds, UTC)
+        if isinstance(value, str):
+            moment = datetime.fromisoformat(value.strip())
+            return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return None

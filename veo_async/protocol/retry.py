@@ -1,0 +1,112 @@
+"""What a failure means for the next try: repeat, wait how long, or stop."""
+
+import math
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from enum import Enum, auto
+
+from veo_async.errors import (
+    APIError,
+    ConnectError,
+    RateLimitError,
+    ServerError,
+    ServiceUnavailableError,
+    TransportError,
+    UnexpectedResponseError,
+    VeoError,
+)
+from veo_async.settings import RetryPolicy
+
+__all__: list[str] = []
+
+_LONGEST_DIGITS = 12  # of a Retry-After in seconds; more is nonsense and slow to convert
+_SERVER_STATUSES = range(500, 600)
+_REDIRECTS = range(300, 400)
+
+
+class Taken(Enum):
+    """What is known of a paid request that failed."""
+
+    NOT_SENT = auto()  # no byte left: it may be sent again
+    TURNED_AWAY = auto()  # the service dropped it for now: it may be sent again
+    REFUSED = auto()  # the service said no for good
+    UNKNOWN = auto()  # a task may exist: it may never be sent again
+
+
+def taken(error: VeoError) -> Taken:
+    """Return what `error`, from a create call, says of the task (the paid request is sent once)."""
+    if isinstance(error, TransportError):
+        return Taken.UNKNOWN if error.request_sent else Taken.NOT_SENT
+    if isinstance(error, RateLimitError | ServiceUnavailableError):
+        return Taken.TURNED_AWAY
+    if isinstance(error, ServerError):
+        return Taken.UNKNOWN
+    if isinstance(error, UnexpectedResponseError):
+        # A redirect or a refusal page of the edge in front means that the service never saw it.
+        refused = error.http_status >= _REDIRECTS.start
+        return Taken.REFUSED if refused else Taken.UNKNOWN
+    return Taken.REFUSED
+
+
+def is_transient(error: VeoError) -> bool:
+    """Return whether repeating a call that costs nothing may help."""
+    if isinstance(error, APIError):
+        return isinstance(
+            error, RateLimitError | ServiceUnavailableError | ServerError | UnexpectedResponseError
+        )
+    return isinstance(error, TransportError)
+
+
+def is_unreachable(error: VeoError) -> bool:
+    """Return whether no connection could be opened at all."""
+    return isinstance(error, ConnectError)
+
+
+def delay(policy: RetryPolicy, failures: int, retry_after: float | None, chance: float) -> float:
+    """Return the seconds to wait after so many failures in a row.
+
+    Args:
+        policy: The bounds.
+        failures: How many tries have failed, from 1.
+        retry_after: What the service asked for, in seconds.
+        chance: A random number from 0 to 1.
+    """
+    if retry_after is not None:
+        return min(retry_after, policy.cap)
+    ceiling = min(policy.cap, policy.base * 2.0 ** min(failures - 1, 60))
+    return ceiling * chance
+
+
+def retry_after(header: str | None, now: datetime) -> float | None:
+    """Read a `Retry-After` header: seconds, or an HTTP date. None for anything else.
+
+    Args:
+        header: Its value, as it came.
+        now: The current time, aware.
+    """
+    if header is None:
+        return None
+    text = header.strip()
+    if text.isascii() and text.isdigit():
+        return float(text) if len(text) <= _LONGEST_DIGITS else None
+    seconds = _decimal(text)
+    return seconds if seconds is not None else _seconds_until(text, now)
+
+
+def _decimal(text: str) -> float | None:
+    if len(text) > _LONGEST_DIGITS or not text.isascii() or "_" in text:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        return None
+    return seconds if math.isfinite(seconds) and seconds >= 0 else None
+
+
+def _seconds_until(text: str, now: datetime) -> float | None:
+    try:
+        moment = parsedate_to_datetime(text)
+        aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return max(0.0, (aware - now).total_seconds())
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None

@@ -1,0 +1,179 @@
+"""Frozen policies. Every number of the package stands here once, with its reason and source."""
+
+import math
+from typing import Final
+
+import attrs
+
+from veo_async.errors import ConfigurationError
+from veo_async.models import Model, VideoRequest
+
+__all__ = ["PollPolicy", "RetryPolicy", "Statistics", "Timeouts"]
+
+BASE_URL: Final = "https://api.kie.ai"  # spec: Endpoint
+KEY_VARIABLE: Final = "KIE_API_KEY"
+BASE_URL_VARIABLE: Final = "KIE_BASE_URL"
+
+MAX_TASKS: Final = 10  # spec: Concurrent Tasks, per account
+PACE: Final = (20, 10.0)  # live document 2.12: 20 creates per 10 s and account
+MAX_DOWNLOADS: Final = 8  # enough for ten slots of 60 s clips at 0.5 MB/s a file, few for a disk
+
+URL_LIFETIME: Final = 20 * 60.0  # spec: Download TTL, seconds since the link was handed out
+UNKNOWN_ID_GRACE: Final = 90.0  # a fresh id may be unknown to record-info for a while, seconds
+POLL_JITTER: Final = 0.1  # a tenth either way keeps tasks submitted together from polling together
+
+MAX_ANSWER_BYTES: Final = 1024 * 1024  # an answer of the API has about 1 KB; more is an attack
+MAX_VIDEO_BYTES: Final = 2 * 1024**3  # 100 times the largest clip the service sells
+MAX_REDIRECTS: Final = 5  # a storage host needs one
+MAX_URL_REFRESHES: Final = 5  # per download; each gives 20 more minutes
+MIN_BYTES_PER_SECOND: Final = 32 * 1024  # 3 MB inside a tenth of the 20-minute window
+WRITE_BYTES: Final = 1024 * 1024  # a thread hop costs 0.1 to 0.3 ms: fewer, larger writes
+READ_BYTES: Final = 256 * 1024  # aiohttp buffers twice as much per connection
+DISK_THREADS: Final = 2  # aiohttp looks names up in the default pool; disks get one of their own
+PROGRESS_BYTES: Final = 16 * 1024  # arrivals that make a failed connection count as progress
+
+USER_AGENT: Final = "veo-async"  # the service's edge refuses requests without one (live 2.1)
+
+# Credits per video: spec (Pricing) and live price list (live document 2.12, October 2026). Budgets
+# use the dearer of the two.
+SPEC_PRICES: Final = {Model.QUALITY: 80, Model.FAST: 70}
+LIVE_PRICES: Final = {
+    Model.QUALITY: {"720p": 250, "1080p": 255, "4k": 380},
+    Model.FAST: {"720p": 60, "1080p": 65, "4k": 180},
+    Model.LITE: {"720p": 30, "1080p": 35, "4k": 150},
+}
+UPGRADE_1080P_PRICE: Final = 20  # spec: Pricing; the live list says 5
+
+
+def estimated_credits(request: VideoRequest) -> int:
+    """Return what a request costs at most, by the dearer of the two price lists."""
+    live = LIVE_PRICES[request.model][request.resolution or "720p"]
+    return max(live, SPEC_PRICES.get(request.model, 0))
+
+
+def _positive(owner: object, field: "attrs.Attribute[float]", value: float) -> None:
+    if not (value > 0 and math.isfinite(value)):
+        raise ConfigurationError(
+            f"{type(owner).__name__}.{field.name} is {value!r}; give seconds above 0"
+        )
+
+
+def _not_negative(
+    owner: object, field: "attrs.Attribute[float | None]", value: float | None
+) -> None:
+    if value is not None and not (value >= 0 and math.isfinite(value)):
+        raise ConfigurationError(
+            f"{type(owner).__name__}.{field.name} is {value!r}; give seconds of 0 or more"
+        )
+
+
+@attrs.frozen(repr=False)
+class ApiKey:
+    """A key that does not show itself."""
+
+    _value: str
+
+    def bearer(self) -> str:
+        """Return the `Authorization` header's value (spec: Authentication)."""
+        return f"Bearer {self._value}"
+
+    def __repr__(self) -> str:
+        return "ApiKey(…)"
+
+
+@attrs.frozen
+class PollPolicy:
+    """When to ask the service whether a task is finished.
+
+    Attributes:
+        interval: Seconds between two polls of a task (spec: Integration Notes, 5 s).
+        first: Seconds from the submit to the first poll; None means 4 intervals, since no video
+            has been seen in less than a minute.
+        upgrade_interval: Seconds between two polls of a 1080P conversion; None means 4 intervals
+            (live document 2.5: 20 to 30 s).
+    """
+
+    interval: float = attrs.field(default=5.0, validator=_positive)
+    first: float | None = attrs.field(default=None, validator=_not_negative)
+    upgrade_interval: float | None = attrs.field(default=None, validator=_not_negative)
+
+    @property
+    def first_after(self) -> float:
+        """Seconds from the submit to the first poll."""
+        return 4 * self.interval if self.first is None else self.first
+
+    @property
+    def upgrade_every(self) -> float:
+        """Seconds between two polls of a conversion."""
+        return 4 * self.interval if self.upgrade_interval is None else self.upgrade_interval
+
+
+@attrs.frozen
+class RetryPolicy:
+    """How to go on after a failure that may pass.
+
+    The wait doubles from `base` to `cap` with full jitter; a `Retry-After` goes first, up to `cap`.
+
+    Attributes:
+        attempts: Tries of one call, the first included.
+        base: Seconds that the first wait is drawn from.
+        cap: Longest wait in seconds.
+        refused_for: Seconds for which one submit goes on after 429 and 455.
+    """
+
+    attempts: int = 4
+    base: float = attrs.field(default=0.5, validator=_positive)
+    cap: float = attrs.field(default=30.0, validator=_positive)
+    refused_for: float = attrs.field(default=600.0, validator=_positive)
+
+    def __attrs_post_init__(self) -> None:
+        if self.attempts < 1:
+            raise ConfigurationError(f"RetryPolicy.attempts is {self.attempts}; give 1 or more")
+
+
+@attrs.frozen
+class Timeouts:
+    """How long to wait for what, in seconds.
+
+    Attributes:
+        connect: Opening a connection.
+        response: One API call, from its start to the last byte of its answer.
+        stall: A download that stays under 32 KiB/s for so long is cut and resumed.
+        task: Longest plausible age of a task; then `TaskTimeoutError`, and its slot is free.
+        uncertain: How long a submit whose answer was lost keeps its slot.
+        close: How long `aclose()` waits for submits on the wire.
+    """
+
+    connect: float = attrs.field(default=10.0, validator=_positive)
+    response: float = attrs.field(default=60.0, validator=_positive)
+    stall: float = attrs.field(default=30.0, validator=_positive)
+    task: float = attrs.field(default=1800.0, validator=_positive)
+    uncertain: float = attrs.field(default=600.0, validator=_positive)
+    close: float = attrs.field(default=10.0, validator=_positive)
+
+
+@attrs.frozen(kw_only=True)
+class Statistics:
+    """What a client is doing at one moment.
+
+    Attributes:
+        slots_total: Tasks that may run at once.
+        slots_in_use: Slots reserved or occupied; more than the total after tasks were adopted.
+        slots_waiting: Submits waiting for a slot.
+        tasks_watched: Tasks that are being polled.
+        downloads_active: Files being fetched.
+        downloads_waiting: Files waiting for their turn.
+        requests: Requests sent, downloads included.
+        retries: Requests repeated after a failure.
+        bytes_downloaded: Bytes of videos that arrived.
+    """
+
+    slots_total: int
+    slots_in_use: int
+    slots_waiting: int
+    tasks_watched: int
+    downloads_active: int
+    downloads_waiting: int
+    requests: int
+    retries: int
+    bytes_downloaded: int

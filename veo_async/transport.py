@@ -1,0 +1,402 @@
+"""The wire: aiohttp's sessions over one pool, with every foreign error mapped at this border.
+
+Foreign exceptions are not chained, because aiohttp's hold the request's headers, and with them the
+key, in their `repr` and in the locals of their frames. Their text goes into the message instead.
+"""
+
+import asyncio
+import ipaddress
+import ssl as ssl_module
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from socket import SOCK_STREAM, socket
+from typing import Final, TypeAlias
+
+import aiohttp
+import attrs
+from yarl import URL
+
+from veo_async._version import __version__
+from veo_async.errors import (
+    ConnectError,
+    DownloadError,
+    TransportError,
+    TransportTimeoutError,
+    VeoError,
+)
+from veo_async.protocol.http import HttpRequest, HttpResponse
+from veo_async.protocol.retry import retry_after
+from veo_async.settings import (
+    MAX_ANSWER_BYTES,
+    MAX_REDIRECTS,
+    READ_BYTES,
+    USER_AGENT,
+    ApiKey,
+    Timeouts,
+)
+
+__all__: list[str] = []
+
+Leaving: TypeAlias = Callable[[], Awaitable[None]]
+
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
+_POOL_SIZE: Final = 100
+_DNS_SECONDS: Final = 60
+
+
+def is_public(address: str) -> bool:
+    """Return whether an IP address lies in the public internet, embedded IPv4 ones included."""
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(parsed, ipaddress.IPv6Address):
+        inner = parsed.ipv4_mapped or parsed.sixtofour
+        if parsed in _NAT64:
+            inner = ipaddress.IPv4Address(int(parsed) & 0xFFFF_FFFF)
+        if inner is not None:
+            return is_public(str(inner))
+    return parsed.is_global and not parsed.is_multicast and not parsed.is_reserved
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@attrs.define
+class _Guard:
+    """What one download may connect to. It remembers a refusal, which aiohttp's errors blur."""
+
+    loopback_too: bool
+    refused: str | None = None
+
+    def check(self, address: str) -> None:
+        if is_public(address) or (self.loopback_too and _is_loopback(address)):
+            return
+        self.refused = address
+        raise OSError(f"{address} is not a public address")
+
+
+_guard: ContextVar[_Guard | None] = ContextVar("veo_async_guard", default=None)
+
+_AddressInfo: TypeAlias = tuple[
+    int, int, int, str, tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
+]
+
+
+def _guarded_socket(info: _AddressInfo) -> socket:
+    """Make a connection's socket. Every address passes here, literal and rebound ones too."""
+    family, kind, protocol, _name, address = info
+    guard = _guard.get()
+    if guard is not None:
+        guard.check(str(address[0]))
+    made = socket(family=family, type=kind or SOCK_STREAM, proto=protocol)
+    made.setblocking(False)  # noqa: FBT003  # the socket module's own signature
+    return made
+
+
+@attrs.define
+class Stream:
+    """An answer whose body has not been read.
+
+    Attributes:
+        status: HTTP status.
+        headers: Names compare without case.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    _content: aiohttp.StreamReader
+
+    async def read(self) -> bytes:
+        """Return the next bytes as they arrived, empty at the end.
+
+        Raises:
+            TransportError: The connection broke before the end.
+        """
+        failure: TransportError
+        try:
+            return await self._content.readany()
+        except (aiohttp.ClientError, OSError) as error:
+            failure = _mapped(error, "the transfer", sent=True)
+        raise failure
+
+
+@attrs.frozen
+class _Sending:
+    """The trace's context: what to do just before the first byte leaves."""
+
+    leaving: Leaving
+
+
+async def _on_headers(
+    _session: aiohttp.ClientSession, context: object, _params: aiohttp.TraceRequestHeadersSentParams
+) -> None:
+    # aiohttp awaits this before it serialises the headers, so that a request for which it was not
+    # called is a request of which nothing was sent.
+    sending = getattr(context, "trace_request_ctx", None)
+    if isinstance(sending, _Sending):
+        await sending.leaving()
+
+
+class Transport:
+    """The sessions of one client, in one event loop. Made inside the loop that uses it."""
+
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        key: ApiKey,
+        timeouts: Timeouts,
+        connector: aiohttp.BaseConnector | None = None,
+        proxy: str | None = None,
+        ssl: ssl_module.SSLContext | bool = True,
+    ) -> None:
+        self.requests = 0
+        self._base_url = base_url.rstrip("/")
+        self._api_host = URL(base_url).host or ""
+        self._key = key
+        self._timeouts = timeouts
+        self._proxy = proxy
+        self._shares_pool = connector is not None
+        pool = connector or _connector(ssl=ssl, force_close=False)
+        # A connector of an unknown kind may be the only way to the host (a SOCKS proxy, a Unix
+        # socket), so paid requests take it too. Otherwise they get connections of their own.
+        shared_way = connector is not None and type(connector) is not aiohttp.TCPConnector
+        once = pool if shared_way else _connector(ssl=ssl, force_close=True)
+        self._owned = [made for made in (pool, once) if made is not connector]
+        trace = aiohttp.TraceConfig()
+        trace.on_request_headers_sent.append(_on_headers)
+        self._api = _session(pool)
+        self._files = _session(pool, auto_decompress=False)
+        self._submits = _session(once, traces=[trace])
+
+    async def call(self, request: HttpRequest) -> HttpResponse:
+        """Send a request that may safely be sent twice.
+
+        Raises:
+            TransportError: No whole answer came.
+        """
+        return await self._call(self._api, request, None)
+
+    async def call_once(self, request: HttpRequest, leaving: Leaving) -> HttpResponse:
+        """Send a paid request, over a connection that was never used before.
+
+        Args:
+            request: What to send.
+            leaving: Awaited when the connection stands and before the first byte leaves.
+
+        Raises:
+            TransportError: No whole answer came; `request_sent` says whether a byte may have left.
+        """
+        return await self._call(self._submits, request, leaving)
+
+    async def _call(
+        self, session: aiohttp.ClientSession, request: HttpRequest, leaving: Leaving | None
+    ) -> HttpResponse:
+        sent = leaving is None
+
+        async def mark_and_leave() -> None:
+            nonlocal sent
+            if leaving is not None:
+                await leaving()
+            sent = True
+
+        self.requests += 1
+        failure: VeoError
+        try:
+            async with session.request(
+                request.method,
+                URL(self._base_url + request.path).with_query(request.query),
+                json=request.body,
+                headers={"Authorization": self._key.bearer()},
+                allow_redirects=False,
+                proxy=self._proxy,
+                timeout=aiohttp.ClientTimeout(
+                    total=self._timeouts.response, sock_connect=self._timeouts.connect
+                ),
+                trace_request_ctx=_Sending(mark_and_leave),
+            ) as response:
+                return HttpResponse(
+                    status=response.status,
+                    body=await _bounded(response),
+                    retry_after=retry_after(response.headers.get("Retry-After"), datetime.now(UTC)),
+                )
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            failure = _mapped(error, f"{request.method} {request.path}", sent=sent)
+        raise failure
+
+    @asynccontextmanager
+    async def fetch(self, url: str, headers: Mapping[str, str]) -> AsyncGenerator[Stream]:
+        """Open a video's body, along at most five redirects. The key is never sent.
+
+        Raises:
+            DownloadError: The link or a redirect points to where no video may come from.
+            TransportError: No answer came.
+        """
+        async with await self._follow(url, headers) as response:
+            yield Stream(response.status, response.headers, response.content)
+
+    async def _follow(self, link: str, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+        url = _parsed(link)
+        for _ in range(MAX_REDIRECTS + 1):
+            response = await self._get(url, headers, await self._guard_for(url))
+            location = response.headers.get("Location")
+            if response.status not in _REDIRECTS or location is None:
+                return response
+            response.close()
+            url = _redirected(url, location)
+        raise DownloadError(
+            f"more than {MAX_REDIRECTS} redirects on the way to a video; ask for its link again"
+        )
+
+    async def _guard_for(self, url: URL) -> _Guard | None:
+        host = url.host or ""
+        if host == self._api_host:
+            return None
+        guard = _Guard(loopback_too=_is_loopback(self._api_host))
+        try:
+            for address in await self._addresses(host, url.port or 0):
+                guard.check(address)
+        except OSError as error:
+            raise _refused(host, str(error)) from None
+        return None if self._proxy else guard
+
+    async def _addresses(self, host: str, port: int) -> list[str]:
+        """Return the addresses that must be checked before a connection is asked for.
+
+        aiohttp asks no resolver for a literal. The application's own pool makes its own sockets, so
+        there the name is looked up here as well.
+        """
+        try:
+            return [str(ipaddress.ip_address(host))]
+        except ValueError:
+            if not self._shares_pool or self._proxy:
+                return []
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=SOCK_STREAM)
+        return [str(info[4][0]) for info in found]
+
+    async def _get(
+        self, url: URL, headers: Mapping[str, str], guard: _Guard | None
+    ) -> aiohttp.ClientResponse:
+        self.requests += 1
+        failure: VeoError
+        token = _guard.set(guard)
+        try:
+            async with asyncio.timeout(self._timeouts.response):
+                return await self._files.get(
+                    url,
+                    headers=headers,
+                    allow_redirects=False,
+                    proxy=self._proxy,
+                    timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._timeouts.connect),
+                    read_bufsize=READ_BYTES,
+                )
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            failure = _mapped(error, f"GET from {url.host}", sent=True)
+        finally:
+            _guard.reset(token)
+        if guard is not None and guard.refused is not None:
+            failure = _refused(url.host or "", f"{guard.refused} is not a public address")
+        raise failure
+
+    async def aclose(self) -> None:
+        """Close the sessions, and the pool unless it is the application's own."""
+        for session in (self._submits, self._files, self._api):
+            await session.close()
+        for connector in self._owned:
+            await connector.close()
+
+
+def _parsed(link: str) -> URL:
+    try:
+        url = URL(link, encoded=True)
+    except ValueError:
+        raise DownloadError(
+            f"a video's link cannot be read: {link[:100]!r}; ask for it again"
+        ) from None
+    return _http(url)
+
+
+def _http(url: URL) -> URL:
+    if url.scheme in {"http", "https"} and url.host:
+        return url
+    raise DownloadError(f"a video's link leads to {url.scheme or 'nowhere'}:, which is not http(s)")
+
+
+def _redirected(url: URL, location: str) -> URL:
+    target = _http(url.join(_joinable(location)))
+    if url.scheme == "https" and target.scheme != "https":
+        raise DownloadError(f"{url.host} redirects a video from https to http; it is not followed")
+    return target
+
+
+def _joinable(location: str) -> URL:
+    try:
+        return URL(location, encoded=True)
+    except ValueError:
+        raise DownloadError(
+            f"a redirect cannot be read: {location[:100]!r}; ask for the link again"
+        ) from None
+
+
+def _refused(host: str, reason: str) -> DownloadError:
+    return DownloadError(
+        f"a video's host {host} is not asked: {reason}; only public hosts may serve videos"
+    )
+
+
+def _connector(*, ssl: ssl_module.SSLContext | bool, force_close: bool) -> aiohttp.TCPConnector:
+    return aiohttp.TCPConnector(
+        limit=_POOL_SIZE,
+        ttl_dns_cache=_DNS_SECONDS,
+        ssl=ssl,
+        force_close=force_close,
+        socket_factory=_guarded_socket,
+    )
+
+
+def _session(
+    connector: aiohttp.BaseConnector,
+    *,
+    auto_decompress: bool = True,
+    traces: list[aiohttp.TraceConfig] | None = None,
+) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=connector,
+        connector_owner=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"User-Agent": f"{USER_AGENT}/{__version__}"},
+        auto_decompress=auto_decompress,
+        trace_configs=traces,
+    )
+
+
+async def _bounded(response: aiohttp.ClientResponse) -> bytes:
+    """Read a body up to the limit. The rest of a longer one is not an answer of this service."""
+    body = bytearray()
+    async for piece in response.content.iter_any():
+        body += piece
+        if len(body) > MAX_ANSWER_BYTES:
+            response.close()
+            break
+    return bytes(body[: MAX_ANSWER_BYTES + 1])
+
+
+def _mapped(error: Exception, what: str, *, sent: bool) -> TransportError:
+    text = f"{what} failed: {type(error).__name__}: {error}".rstrip(": ")
+    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+        return ConnectError(f"{text}; check the network, the base URL and any proxy")
+    if isinstance(error, TimeoutError):
+        return TransportTimeoutError(
+            f"{text}; try again, or allow more time in Timeouts", request_sent=sent
+        )
+    return TransportError(f"{text}; try again", request_sent=sent)
