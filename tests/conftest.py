@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 from collections.abc import Callable
 
 import pytest
@@ -26,3 +27,11 @@ def tool() -> Callable[[str, str], str]:
         return path
 
     return find
+
+
+@pytest.fixture
+def unused_tcp_port() -> int:
+    """Return a port that was free a moment ago and that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

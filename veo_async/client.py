@@ -1,82 +1,54 @@
 """The front door: one client, one connection pool, one set of slots."""
 
 import asyncio
-import logging
 import os
-import random
 import secrets
 import ssl as ssl_module
 import warnings
 from collections.abc import AsyncGenerator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, Unpack
-from urllib.parse import urlsplit
 
 import attrs
 
-from veo_async.api import Api
+from veo_async.configuration import Configuration, read_api_key, read_base_url
 from veo_async.errors import (
     BudgetExceededError,
     ClientClosedError,
-    ConfigurationError,
     InvalidRequestError,
     TaskTimeoutError,
     VeoError,
-    WrongLoopError,
 )
 from veo_async.events import Emitter, Observer
 from veo_async.files import target_of
 from veo_async.limits import LocalLimiter, PaceGate, TaskLimiter
 from veo_async.models import Download, RequestFields, TaskRecord, Video, VideoRequest
-from veo_async.ownership import OwnedTasks, finished
+from veo_async.ownership import finished
 from veo_async.protocol import codec, polling
 from veo_async.protocol import retry as retry_rules
 from veo_async.protocol.reading import as_id
 from veo_async.settings import (
-    BASE_URL,
-    BASE_URL_VARIABLE,
-    DISK_THREADS,
-    KEY_VARIABLE,
     MAX_DOWNLOADS,
     MAX_TASKS,
     PACE,
-    ApiKey,
     PollPolicy,
     RetryPolicy,
     Statistics,
     Timeouts,
     estimated_credits,
 )
-from veo_async.submit import Submission, Submitter, uncertain, with_token
-from veo_async.task import VideoTask, Watcher
+from veo_async.submit import Submission, uncertain, with_token
+from veo_async.task import VideoTask
 
 if TYPE_CHECKING:
     import aiohttp
 
-    from veo_async.download import Downloader, VideoStream
-    from veo_async.transport import Transport
+    from veo_async.download import VideoStream
+    from veo_async.runtime import Runtime
 
 __all__ = ["VeoClient"]
-
-_log = logging.getLogger("veo_async")
-
-
-@attrs.define(eq=False)
-class _Running:
-    """What a client is made of once it runs, all of it in one event loop and process."""
-
-    loop: asyncio.AbstractEventLoop
-    pid: int
-    transport: "Transport"
-    api: Api
-    submitter: Submitter
-    watcher: Watcher
-    downloader: "Downloader"
-    executor: ThreadPoolExecutor
-    owned: OwnedTasks
 
 
 class VeoClient:
@@ -128,36 +100,30 @@ class VeoClient:
         callback_url: str | None = None,
         on_event: Observer | None = None,
     ) -> None:
-        # Loaded now, since loading it later would stop a running loop for a fifth of a second.
-        for heavy in ("download", "transport"):
-            import_module(f"veo_async.{heavy}")
-
-        self._key = _api_key(api_key)
-        del api_key  # or it would stand in the traceback of whatever else is wrong
-        self._base_url = _base_url(base_url)
-        self._limiter = limiter if limiter is not None else LocalLimiter(max_tasks)
-        self._gate = PaceGate(pace)
-        self._poll = poll
-        self._retry = retry
-        self._timeouts = timeouts
-        if max_downloads < 1:
-            raise ConfigurationError(f"max_downloads is {max_downloads}; give 1 or more")
-        self._max_downloads = max_downloads
-        self._max_credits = max_credits
-        self._committed = 0
-        self._connector = connector
-        self._proxy = proxy
-        self._ssl = True if ssl is None else ssl
-        self._callback_url = callback_url
-        if callback_url is not None and urlsplit(callback_url).scheme not in {"http", "https"}:
-            raise ConfigurationError(
-                f"callback_url is {callback_url!r}; give an http:// or https:// URL"
-            )
-        self._emitter = Emitter(on_event)
-        self._chance = random.SystemRandom().random
-        self._running: _Running | None = None
+        self._runtime: Runtime | None = None
         self._closing: asyncio.Task[None] | None = None
         self._is_closed = False
+        self._committed = 0
+        key = read_api_key(api_key)
+        del api_key  # or it would stand in the traceback of whatever else is wrong
+        self._settings = Configuration(
+            key=key,
+            base_url=read_base_url(base_url),
+            limiter=LocalLimiter(max_tasks) if limiter is None else limiter,
+            gate=PaceGate(pace),
+            poll=poll,
+            retry=retry,
+            timeouts=timeouts,
+            max_downloads=max_downloads,
+            max_credits=max_credits,
+            connector=connector,
+            proxy=proxy,
+            ssl=True if ssl is None else ssl,
+            callback_url=callback_url,
+            emitter=Emitter(on_event),
+        )
+        # aiohttp is loaded now, since loading it later would stop a running loop for 0.2 s.
+        import_module("veo_async.runtime")
 
     # --- making videos
 
@@ -182,16 +148,16 @@ class VeoClient:
             LimiterError: The slots could not be counted. Nothing was sent.
         """
         wanted = _request(request, fields)
-        running = self._started()
+        runtime = self._started()
         key = secrets.token_hex(16)
-        if wanted.callback_url is None and self._callback_url is not None:
-            wanted = wanted.evolve(callback_url=with_token(self._callback_url, key))
+        if wanted.callback_url is None and self._settings.callback_url is not None:
+            wanted = wanted.evolve(callback_url=with_token(self._settings.callback_url, key))
         codec.encode_generate(wanted)
         job = Submission(key=key, request=wanted)
         self._commit(wanted)
         try:
-            return await running.owned.call(
-                self._submit(running, job), may_be_withdrawn=lambda: job.may_be_withdrawn
+            return await runtime.owned.call(
+                self._submit(runtime, job), may_be_withdrawn=lambda: job.may_be_withdrawn
             )
         except ClientClosedError:
             if job.may_be_withdrawn:
@@ -201,18 +167,21 @@ class VeoClient:
             job.is_orphan = True
             raise
 
-    async def _submit(self, running: _Running, job: Submission) -> VideoTask:
+    async def _submit(self, runtime: "Runtime", job: Submission) -> VideoTask:
         try:
-            task_id = await running.submitter.run(job)
+            task_id = await runtime.submitter.run(job)
         finally:
             if job.may_be_withdrawn:
                 self._committed -= estimated_credits(job.request)
-        return running.watcher.begin(task_id, job.key, job.request)
+        return runtime.watcher.begin(task_id, job.key, job.request)
 
     def _commit(self, request: VideoRequest) -> None:
         needed = estimated_credits(request)
-        if self._max_credits is not None and self._committed + needed > self._max_credits:
-            left = self._max_credits - self._committed
+        if (
+            self._settings.max_credits is not None
+            and self._committed + needed > self._settings.max_credits
+        ):
+            left = self._settings.max_credits - self._committed
             raise BudgetExceededError(
                 f"this video may cost {needed} credits and max_credits leaves {left}; raise"
                 " max_credits to go on",
@@ -245,7 +214,7 @@ class VeoClient:
     @property
     def tasks(self) -> tuple[VideoTask, ...]:
         """The tasks that are being watched, those included whose submitter was cancelled."""
-        return () if self._running is None else self._running.watcher.active
+        return () if self._runtime is None else self._runtime.watcher.active
 
     async def status(self, task: VideoTask | str) -> TaskRecord:
         """Ask the service once for a task, and again only after failures that may pass.
@@ -255,10 +224,10 @@ class VeoClient:
             APIError: The service refused to answer.
             TransportError: No answer came.
         """
-        running = self._started()
+        runtime = self._started()
         task_id = _task_id(task)
-        return await running.api.repeated(
-            "record-info", task_id, lambda: running.api.record_info(task_id)
+        return await runtime.api.repeated(
+            "record-info", task_id, lambda: runtime.api.record_info(task_id)
         )
 
     async def upgrade_1080p(self, video: Video | VideoTask | str) -> Video:
@@ -276,29 +245,31 @@ class VeoClient:
         return await self._upgraded(await self._video(video))
 
     async def _upgraded(self, base: Video) -> Video:
-        running = self._started()
-        deadline = running.loop.time() + self._timeouts.task
+        runtime = self._started()
+        deadline = asyncio.get_running_loop().time() + self._settings.timeouts.task
         failures = 0
         while True:
             wait = 0.0
             try:
-                video = await running.api.upgrade_1080p(base)
+                video = await runtime.api.upgrade_1080p(base)
                 failures = 0
             except VeoError as error:
                 if not retry_rules.is_transient(error):
                     raise
                 video = None
                 failures += 1
-                wait = running.api.wait_after("1080p", base.task_id, failures, error)
+                wait = runtime.api.wait_after("1080p", base.task_id, failures, error)
             if video is not None:
                 return video
-            if running.loop.time() >= deadline:
+            if asyncio.get_running_loop().time() >= deadline:
                 raise TaskTimeoutError(
                     f"the 1080P video of task {base.task_id} is not ready after"
-                    f" {self._timeouts.task:g} s; ask for it again later, which is free",
+                    f" {self._settings.timeouts.task:g} s; ask for it again later, which is free",
                     task_id=base.task_id,
                 )
-            await asyncio.sleep(polling.next_poll(self._poll.upgrade_every, wait, self._chance()))
+            await asyncio.sleep(
+                polling.next_poll(self._settings.poll.upgrade_every, wait, runtime.chance.random())
+            )
 
     async def _video(self, video: Video | VideoTask | str) -> Video:
         if isinstance(video, Video):
@@ -329,12 +300,12 @@ class VeoClient:
             DownloadError: It could not be brought; its class says why.
             TransportError: The storage host cannot be reached.
         """
-        running = self._started()
+        runtime = self._started()
         found = await self._video(video)
-        work = running.downloader.save(
+        work = runtime.downloader.save(
             found, target_of(to, found.task_id), overwrite=overwrite, renew=self._renewed
         )
-        return await running.owned.call(work, may_be_withdrawn=lambda: True)
+        return await runtime.owned.call(work, may_be_withdrawn=lambda: True)
 
     @asynccontextmanager
     async def stream(self, video: Video | VideoTask | str) -> AsyncGenerator["VideoStream"]:
@@ -347,9 +318,9 @@ class VeoClient:
             DownloadError: It cannot be had.
             TransportError: The storage host cannot be reached.
         """
-        running = self._started()
+        runtime = self._started()
         found = await self._video(video)
-        async with running.downloader.stream(found, self._renewed) as body:
+        async with runtime.downloader.stream(found, self._renewed) as body:
             yield body
 
     async def _renewed(self, video: Video) -> Video:
@@ -362,19 +333,11 @@ class VeoClient:
 
     def statistics(self) -> Statistics:
         """Return what the client is doing at this moment."""
-        slots = self._limiter.statistics()
-        running = self._running
-        turns = None if running is None else running.downloader.turns
+        if self._runtime is not None:
+            return self._runtime.statistics()
+        slots = self._settings.limiter.statistics()
         return Statistics(
-            slots_total=slots.total,
-            slots_in_use=slots.in_use,
-            slots_waiting=slots.waiting,
-            tasks_watched=len(self.tasks),
-            downloads_active=turns.active if turns else 0,
-            downloads_waiting=turns.waiting if turns else 0,
-            requests=running.transport.requests if running else 0,
-            retries=running.api.retries if running else 0,
-            bytes_downloaded=running.downloader.bytes_downloaded if running else 0,
+            slots_total=slots.total, slots_in_use=slots.in_use, slots_waiting=slots.waiting
         )
 
     async def __aenter__(self) -> Self:
@@ -399,22 +362,14 @@ class VeoClient:
             WrongLoopError: This is another event loop or process than the client's.
         """
         self._is_closed = True
-        if self._running is None:
+        if self._runtime is None:
             return
-        self._check_home(self._running)
+        self._runtime.check_home()
         if self._closing is None:
-            self._closing = self._running.loop.create_task(self._close(self._running))
+            self._closing = asyncio.get_running_loop().create_task(self._runtime.close())
         await finished(self._closing)
 
-    async def _close(self, running: _Running) -> None:
-        left = [task.id for task in running.watcher.active]
-        await running.owned.drain(self._timeouts.close)
-        if left:
-            _log.info("closed while tasks go on at the service: %s", ", ".join(left))
-        await running.transport.aclose()
-        running.executor.shutdown()
-
-    def _started(self) -> _Running:
+    def _started(self) -> "Runtime":
         """Return the running parts, made on first use.
 
         Raises:
@@ -423,77 +378,16 @@ class VeoClient:
         """
         if self._is_closed:
             raise ClientClosedError("this client was closed; make a new one")
-        if self._running is None:
-            self._running = self._start()
-        self._check_home(self._running)
-        return self._running
+        if self._runtime is None:
+            from veo_async.runtime import Runtime  # noqa: PLC0415  # loaded by __init__
 
-    def _check_home(self, running: _Running) -> None:
-        if running.pid != os.getpid():
-            raise WrongLoopError(
-                "this client was used before the process forked; make one in each process"
-            )
-        if running.loop is not _loop():
-            raise WrongLoopError(
-                "this client belongs to another event loop; make one in each loop, and close it"
-                " there"
-            )
-
-    def _start(self) -> _Running:
-        from veo_async.download import Downloader  # noqa: PLC0415  # loaded by __init__ already
-        from veo_async.transport import Transport  # noqa: PLC0415
-
-        loop = _loop()
-        owned = OwnedTasks()
-        transport = Transport(
-            base_url=self._base_url,
-            key=self._key,
-            timeouts=self._timeouts,
-            connector=self._connector,
-            proxy=self._proxy,
-            ssl=self._ssl,
-        )
-        api = Api(transport, policy=self._retry, chance=self._chance, emitter=self._emitter)
-        executor = ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="veo_async_disk")
-        return _Running(
-            loop=loop,
-            pid=os.getpid(),
-            transport=transport,
-            api=api,
-            submitter=Submitter(
-                api,
-                limiter=self._limiter,
-                gate=self._gate,
-                policy=self._retry,
-                timeouts=self._timeouts,
-                emitter=self._emitter,
-            ),
-            watcher=Watcher(
-                api,
-                limiter=self._limiter,
-                poll=self._poll,
-                policy=self._retry,
-                timeouts=self._timeouts,
-                emitter=self._emitter,
-                chance=self._chance,
-                spawn=owned.spawn,
-            ),
-            downloader=Downloader(
-                transport,
-                api,
-                policy=self._retry,
-                timeouts=self._timeouts,
-                emitter=self._emitter,
-                max_downloads=self._max_downloads,
-                executor=executor,
-            ),
-            executor=executor,
-            owned=owned,
-        )
+            self._runtime = Runtime.start(self._settings)
+        self._runtime.check_home()
+        return self._runtime
 
     def __del__(self) -> None:
-        # Missing attributes mean that the constructor refused its arguments.
-        if getattr(self, "_running", None) is not None and not self._is_closed:
+        # The attribute is missing where the constructor refused its arguments.
+        if getattr(self, "_runtime", None) is not None and not self._is_closed:
             warnings.warn(
                 f"{self!r} was not closed; use `async with`, or `await veo.aclose()`",
                 ResourceWarning,
@@ -502,43 +396,7 @@ class VeoClient:
             )
 
     def __repr__(self) -> str:
-        return f"<VeoClient {self._base_url} {'closed' if self._is_closed else 'open'}>"
-
-
-def _loop() -> asyncio.AbstractEventLoop:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        raise WrongLoopError(
-            "no event loop is running here; use the client from a coroutine, run by asyncio.run()"
-        ) from None
-
-
-def _api_key(given: str | None) -> ApiKey:
-    key = (os.environ.get(KEY_VARIABLE, "") if given is None else given).strip()
-    if not key:
-        raise ConfigurationError(
-            f"no API key; set the environment variable {KEY_VARIABLE}, or pass"
-            " VeoClient(api_key=…). Keys are made at https://kie.ai/api-key"
-        )
-    if not (key.isascii() and key.isprintable() and " " not in key):
-        raise ConfigurationError(
-            "the API key holds a blank or a character that no key has; copy it again from"
-            " https://kie.ai/api-key"
-        )
-    return ApiKey(key)
-
-
-def _base_url(given: str | None) -> str:
-    url = given or os.environ.get(BASE_URL_VARIABLE) or BASE_URL
-    parts = urlsplit(url)
-    is_plain = not (parts.query or parts.fragment or parts.username)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or not is_plain:
-        raise ConfigurationError(
-            f"the base URL {parts.scheme}://{parts.hostname}… cannot be used; give one such as"
-            f" {BASE_URL}"
-        )
-    return url.rstrip("/")
+        return f"<VeoClient {self._settings.base_url} {'closed' if self._is_closed else 'open'}>"
 
 
 def _request(request: VideoRequest | str, fields: RequestFields) -> VideoRequest:

@@ -1,11 +1,9 @@
 """The downloader: whose turn it is, and when a file is whole."""
 
 import asyncio
-import errno
 import heapq
 import itertools
 import logging
-import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
@@ -63,10 +61,16 @@ class Turns:
         try:
             await turn
         except asyncio.CancelledError:
-            if not turn.cancelled():
+            if turn.cancelled():
+                self._forget(turn)
+            else:
                 self.active -= 1
                 self._wake()
             raise
+
+    def _forget(self, turn: "asyncio.Future[None]") -> None:
+        self._queue = [entry for entry in self._queue if entry[2] is not turn]
+        heapq.heapify(self._queue)
 
     def _wake(self) -> None:
         while self._queue and self.active < self._total:
@@ -89,6 +93,7 @@ class VideoStream:
         self.content_type = transfer.content_type
         self._transfer = transfer
         self._received = received
+        self._walk = BoxWalk()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Yield pieces of up to some hundred KiB.
@@ -98,17 +103,29 @@ class VideoStream:
         Raises:
             DownloadError: The rest cannot be had, or is not the rest of the same video.
             TransportError: The host cannot be reached.
+            ClientClosedError: The client was closed.
         """
-        walk = BoxWalk()
-        try:
-            while piece := await self._transfer.read():
-                walk.feed(piece)
-                self._received(len(piece))
-                yield piece
-        except StartAgainError as again:
-            raise again.reason from None
-        if self.size is None and (fault := walk.verdict(length_known=False)) is not None:
+        while piece := await self._next():
+            self._walk.feed(piece)
+            if self._walk.fault is not None:
+                break
+            self._received(len(piece))
+            yield piece
+        fault = self._walk.verdict(length_known=self.size is not None)
+        if fault is not None and self.size is None and self._walk.fault is None:
             raise TruncatedError(f"the video did not arrive whole: {fault}; ask for it again")
+        if fault is not None:
+            raise NotAnMP4Error(
+                f"what the storage host calls a video is no whole MP4: {fault}; ask for it again"
+                " later, or look at the task on the service's site"
+            )
+
+    async def _next(self) -> bytes:
+        try:
+            return await self._transfer.read()
+        except StartAgainError as again:
+            reason = again.reason
+        raise reason
 
 
 class Downloader:
@@ -146,18 +163,19 @@ class Downloader:
         """
         loop = asyncio.get_running_loop()
         began = loop.time()
-        if not overwrite and await loop.run_in_executor(self._executor, target.exists):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
-        source = Source(video, renew, self.windows)
+        part = PartialFile(target, f"{video.task_id} {video.origin}", self._executor)
+        job = _Job(Source(video, renew, self.windows), part, target)
+        if not overwrite:
+            await part.refuse_existing()
+        self.windows.note(video.url, began)
         async with self.turns.turn(self.windows.deadline(video.url, began)):
             self._emitter.emit(DownloadStarted(task_id=video.task_id, path=target))
-            part = PartialFile(target, f"{video.task_id} {video.origin}", self._executor)
-            job = _Job(source, part, target, held=await part.open())
             try:
+                job.held = await part.open()
                 await self._until_whole(job)
                 digest = await part.commit(overwrite=overwrite)
             finally:
-                await part.aclose(keep=job.is_worth_keeping)
+                await part.aclose(keep=job.is_video)
         download = Download(
             path=target,
             size=job.held.size,
@@ -230,6 +248,8 @@ class Downloader:
 
     async def _write(self, data: bytes, transfer: Transfer, job: "_Job") -> None:
         self.bytes_downloaded += len(data)
+        # An answer that was cut before its first byte may have been followed by another file's.
+        await job.part.note(transfer.held)
         fault = await job.part.write(data)
         if fault is not None:
             raise _not_an_mp4(job, fault)
@@ -267,14 +287,9 @@ class _Job:
     source: Source
     part: PartialFile
     target: Path
-    held: Held
+    held: Held = attrs.field(factory=Held)
     attempts: int = 0
     is_video: bool = True
-
-    @property
-    def is_worth_keeping(self) -> bool:
-        """Whether another download can go on from the bytes on disk."""
-        return self.is_video and self.held.size > 0 and self.held.etag is not None
 
 
 def _not_an_mp4(job: _Job, fault: str) -> NotAnMP4Error:

@@ -16,19 +16,20 @@ import sys
 import tempfile
 from collections.abc import Callable, Generator
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import aiofiles.threadpool
+import attrs
 
 from veo_async.errors import DownloadError
 from veo_async.models import JSON
 from veo_async.ownership import uncut
 from veo_async.protocol.mp4 import BoxWalk
-from veo_async.protocol.ranges import Held
+from veo_async.protocol.ranges import Held, strong_etag
 from veo_async.protocol.reading import as_int, as_object, as_text, parse
-from veo_async.settings import WRITE_BYTES
+from veo_async.settings import MAX_VIDEO_BYTES, WRITE_BYTES
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -40,6 +41,7 @@ __all__: list[str] = []
 
 _T = TypeVar("_T")
 _LONGEST_NAME: Final = 255 - len(".part.json")  # bytes, on every common file system
+_SIDE_BYTES: Final = 64 * 1024  # a side record has a few hundred
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -63,7 +65,7 @@ def target_of(to: str | os.PathLike[str], task_id: str) -> Path:
     """Return the file to write: `to` itself, or a name made of the id where `to` is a folder."""
     text = os.fspath(to)
     path = Path(text)
-    if text.endswith(("/", os.sep)) or path.is_dir():
+    if text.endswith(("/", os.sep)) or os.path.isdir(text):  # noqa: PTH112  # Path's raises OSError
         return path / f"{_safe_name(task_id)}.mp4"
     return path
 
@@ -139,6 +141,16 @@ class PartialFile:
         self._source = source
         self._executor = executor
         self._checked: _CheckedFile | None = None
+        self._noted: Held | None = None
+
+    async def refuse_existing(self) -> None:
+        """Look whether the name is free.
+
+        Raises:
+            FileExistsError: It is not.
+            DownloadError: It cannot be a file's name.
+        """
+        await self._run(lambda: _refuse_existing(self._target))
 
     async def open(self) -> Held:
         """Make or take up the part; return what it holds of the same source."""
@@ -153,7 +165,8 @@ class PartialFile:
             held = self._held(checked)
             if held.size:
                 checked.take_in()
-            else:
+            if not held.size or checked.walk.fault is not None:
+                held = Held()
                 checked.start_over()
                 self._side.unlink(missing_ok=True)
         except BaseException:
@@ -166,12 +179,12 @@ class PartialFile:
         size = checked.seek(0, os.SEEK_END)
         checked.seek(0)
         try:
-            side = as_object(_object(self._side.read_bytes()))
+            side = as_object(_object(_read_side(self._side)))
         except OSError:
             return Held()
-        etag, total = as_text(side.get("etag")), as_int(side.get("total"))
+        etag, total = strong_etag(as_text(side.get("etag"))), as_int(side.get("total"))
         is_ours = side.get("source") == self._source and side.get("boot") == _boot_id() != ""
-        if not is_ours or etag is None or (total is not None and size > total):
+        if not is_ours or etag is None or size > (MAX_VIDEO_BYTES if total is None else total):
             return Held()
         return Held(size=size, etag=etag, total=total)
 
@@ -181,15 +194,18 @@ class PartialFile:
         Raises:
             DownloadError: The disk is too full.
         """
-        await self._run(lambda: self._note(held))
+        noted = attrs.evolve(held, size=0)
+        if noted != self._noted:
+            await self._run(lambda: self._note(held))
+            self._noted = noted
 
     def _note(self, held: Held) -> None:
         if held.total is not None:
             free = shutil.disk_usage(self._part.parent).free
             if free < held.total - held.size:
                 raise OSError(errno.ENOSPC, f"{held.total - held.size} bytes needed, {free} free")
+        self._side.unlink(missing_ok=True)
         if held.etag is None:
-            self._side.unlink(missing_ok=True)
             return
         side = {
             "source": self._source,
@@ -197,7 +213,8 @@ class PartialFile:
             "total": held.total,
             "boot": _boot_id(),
         }
-        self._side.write_text(json.dumps(side))
+        with self._side.open("x") as file:  # a link that someone put there is not followed
+            json.dump(side, file)
 
     async def write(self, piece: bytes) -> str | None:
         """Append a piece; return why this is no MP4, once that is certain."""
@@ -238,16 +255,24 @@ class PartialFile:
         return digest
 
     async def aclose(self, *, keep: bool) -> None:
-        """Let go of the part, and delete it unless it is worth keeping. Harmless after `commit`."""
+        """Let go of the part, and delete it where nothing can go on from it.
+
+        Harmless after `commit`.
+
+        Args:
+            keep: Whether what it holds may be a part of the video.
+        """
         await self._run(lambda: self._close(keep=keep))
 
     def _close(self, *, keep: bool) -> None:
-        if self._checked is None or self._checked.closed:
+        file = self._checked
+        if file is None or file.closed:
             return
-        if not keep:
-            self._part.unlink(missing_ok=True)
-            self._side.unlink(missing_ok=True)
-        self._checked.close()
+        # What cannot be deleted is started over by the next download, and its lock must go now.
+        with file, suppress(OSError):
+            if not (keep and os.fstat(file.fileno()).st_size and self._side.exists()):
+                self._part.unlink(missing_ok=True)
+                self._side.unlink(missing_ok=True)
 
     def _file(self) -> _CheckedFile:
         if self._checked is None:
@@ -269,11 +294,25 @@ class PartialFile:
                 f"{self._target} cannot be written: {error.strerror or error}; free or change the"
                 " disk and download again"
             ) from error
+        except ValueError as error:  # a NUL, or half a character
+            raise DownloadError(
+                f"{self._target!r} is no name of a file ({error}); choose another"
+            ) from error
 
 
 def _object(body: bytes) -> JSON:
     parsed = parse(body)
     return None if isinstance(parsed, Exception) else parsed
+
+
+def _read_side(path: Path) -> bytes:
+    """Read a side record, and nothing that someone put in its place: no link, no endless file."""
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    handle = os.open(path, flags)
+    try:
+        return os.read(handle, _SIDE_BYTES)
+    finally:
+        os.close(handle)
 
 
 def _locked(path: Path) -> _CheckedFile:
@@ -287,7 +326,7 @@ def _locked(path: Path) -> _CheckedFile:
         try:
             _lock(file, path)
             mine = os.fstat(file.fileno())
-            if mine.st_nlink == 1 and os.path.samestat(mine, path.stat()):
+            if mine.st_nlink == 1 and os.path.samestat(mine, path.lstat()):
                 return file
             if mine.st_nlink > 1:
                 path.unlink(missing_ok=True)
@@ -312,14 +351,21 @@ def _lock(file: io.FileIO, path: Path) -> None:
         ) from None
 
 
+def _refuse_existing(target: Path) -> None:
+    try:
+        target.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+
+
 def _rename_new(part: Path, target: Path) -> None:
     try:
         target.hardlink_to(part)
     except FileExistsError:
         raise
     except OSError:  # a file system without hard links
-        if target.exists():
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
+        _refuse_existing(target)
         part.rename(target)
     else:
         part.unlink()
@@ -331,5 +377,8 @@ def _fsync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:  # a file system without it
+            raise
     finally:
         os.close(handle)

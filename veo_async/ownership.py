@@ -25,6 +25,16 @@ async def finished(work: "asyncio.Task[_T]") -> _T:
 
     A cancellation that arrives meanwhile is raised afterwards.
     """
+    cancelled = await _ended(work)
+    if cancelled is not None:
+        if not work.cancelled():
+            work.exception()  # looked at, so that it is not reported as never retrieved
+        raise cancelled
+    return work.result()
+
+
+async def _ended(work: "asyncio.Task[Any]") -> asyncio.CancelledError | None:
+    """Wait until `work` is done, and return the last cancellation that arrived meanwhile."""
     cancelled: asyncio.CancelledError | None = None
     with anyio.CancelScope(shield=True):  # or a cancelled scope would cancel again at every turn
         while not work.done():
@@ -32,11 +42,7 @@ async def finished(work: "asyncio.Task[_T]") -> _T:
                 await asyncio.wait({work})
             except asyncio.CancelledError as error:
                 cancelled = error
-    if cancelled is not None:
-        if not work.cancelled():
-            work.exception()  # looked at, so that it is not reported as never retrieved
-        raise cancelled
-    return work.result()
+    return cancelled
 
 
 async def uncut(work: Awaitable[_T]) -> _T:
@@ -82,8 +88,7 @@ class OwnedTasks:
         except asyncio.CancelledError:
             if may_be_withdrawn():
                 task.cancel()
-                with anyio.CancelScope(shield=True):
-                    await asyncio.wait({task})
+                await _ended(task)
             raise
         if task.cancelled():
             raise ClientClosedError(

@@ -171,9 +171,9 @@ class Statistics:
     slots_total: int
     slots_in_use: int
     slots_waiting: int
-    tasks_watched: int
-    downloads_active: int
-    downloads_waiting: int
-    requests: int
-    retries: int
-    bytes_downloaded: int
+    tasks_watched: int = 0
+    downloads_active: int = 0
+    downloads_waiting: int = 0
+    requests: int = 0
+    retries: int = 0
+    bytes_downloaded: int = 0

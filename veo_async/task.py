@@ -78,7 +78,13 @@ class Watched:
             raise self.error.with_traceback(None)
         if self.record is None:
             raise LookupError(f"task {self.task_id} has not ended")
-        return codec.video_of(self.record)
+        video = codec.video_of(self.record)
+        if self.request is None:
+            return video
+        # The spec's answers do not repeat the seed.
+        seed = self.request.seed if video.seed is None else video.seed
+        ratio = self.request.aspect_ratio if video.aspect_ratio is None else video.aspect_ratio
+        return attrs.evolve(video, seed=seed, aspect_ratio=ratio)
 
     def _tell(self) -> None:
         self.changed.set()

@@ -51,6 +51,11 @@ class Windows:
 
     _received: dict[str, float] = attrs.field(factory=dict[str, float])
 
+    def renew(self, url: str, now: float) -> None:
+        """Remember that a link was handed out anew, which may be the same one as before."""
+        self._received.pop(url, None)
+        self.note(url, now)
+
     def note(self, url: str, now: float) -> None:
         """Remember that a link was received, and forget those that are long dead."""
         self._received.setdefault(url, now)
@@ -102,7 +107,7 @@ class Source:
             self._renewals += 1
             self.video = await self.renew(self.video)
             self._expired = False
-            self.windows.note(self.video.url, asyncio.get_running_loop().time())
+            self.windows.renew(self.video.url, asyncio.get_running_loop().time())
         return self.video.url
 
 

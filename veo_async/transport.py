@@ -1,7 +1,8 @@
 """The wire: aiohttp's sessions over one pool, with every foreign error mapped at this border.
 
 Foreign exceptions are not chained, because aiohttp's hold the request's headers, and with them the
-key, in their `repr` and in the locals of their frames. Their text goes into the message instead.
+key, in their `repr` and in the locals of their frames. Their text goes into the message instead,
+and what passes through aiohttp (a cancellation, a limiter's error) leaves its frames behind.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from socket import SOCK_STREAM, socket
+from socket import SOCK_STREAM, gaierror, inet_aton, socket
 from typing import Final, TypeAlias
 
 import aiohttp
@@ -20,6 +21,7 @@ from yarl import URL
 
 from veo_async._version import __version__
 from veo_async.errors import (
+    ClientClosedError,
     ConnectError,
     DownloadError,
     TransportError,
@@ -45,6 +47,7 @@ _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
 _POOL_SIZE: Final = 100
 _DNS_SECONDS: Final = 60
+_SHORTEST_SECRET: Final = 16  # a shorter "key" is a word of some test, which may stand anywhere
 
 
 def is_public(address: str) -> bool:
@@ -59,7 +62,21 @@ def is_public(address: str) -> bool:
             inner = ipaddress.IPv4Address(int(parsed) & 0xFFFF_FFFF)
         if inner is not None:
             return is_public(str(inner))
+        if parsed.is_site_local:  # deprecated, and still routed inside some sites
+            return False
     return parsed.is_global and not parsed.is_multicast and not parsed.is_reserved
+
+
+def _literal(host: str) -> str | None:
+    """Return the address that a host is in itself, in any spelling that a resolver takes."""
+    try:
+        return "127.0.0.1" if _is_loopback(host) else str(ipaddress.ip_address(host))
+    except ValueError:
+        pass
+    try:
+        return str(ipaddress.IPv4Address(inet_aton(host)))  # 127.1, 0x7f000001, 2130706433
+    except (OSError, ValueError):
+        return None
 
 
 def _is_loopback(host: str) -> bool:
@@ -115,18 +132,22 @@ class Stream:
     status: int
     headers: Mapping[str, str]
     _content: aiohttp.StreamReader
+    _session: aiohttp.ClientSession
 
     async def read(self) -> bytes:
         """Return the next bytes as they arrived, empty at the end.
 
         Raises:
+            ClientClosedError: The client was closed.
             TransportError: The connection broke before the end.
         """
-        failure: TransportError
+        failure: VeoError
         try:
-            return await self._content.readany()
-        except (aiohttp.ClientError, OSError) as error:
-            failure = _mapped(error, "the transfer", sent=True)
+            if not self._session.closed:
+                return await self._content.readany()
+            failure = _closed()
+        except Exception as error:  # noqa: BLE001  # the border
+            failure = _closed() if self._session.closed else _mapped(error, "the transfer")
         raise failure
 
 
@@ -211,28 +232,46 @@ class Transport:
             sent = True
 
         self.requests += 1
-        failure: VeoError
+        failure: BaseException
         try:
-            async with session.request(
-                request.method,
-                URL(self._base_url + request.path).with_query(request.query),
-                json=request.body,
-                headers={"Authorization": self._key.bearer()},
-                allow_redirects=False,
-                proxy=self._proxy,
-                timeout=aiohttp.ClientTimeout(
-                    total=self._timeouts.response, sock_connect=self._timeouts.connect
-                ),
-                trace_request_ctx=_Sending(mark_and_leave),
-            ) as response:
-                return HttpResponse(
-                    status=response.status,
-                    body=await _bounded(response),
-                    retry_after=retry_after(response.headers.get("Retry-After"), datetime.now(UTC)),
-                )
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            failure = _mapped(error, f"{request.method} {request.path}", sent=sent)
+            return await self._answer(session, request, _Sending(mark_and_leave))
+        except VeoError as error:  # of `leaving`
+            failure = error.with_traceback(None)
+        except Exception as error:  # noqa: BLE001  # the border
+            if session.closed and isinstance(error, RuntimeError):
+                failure = _closed()
+            else:
+                what = f"{request.method} {request.path}"
+                failure = _mapped(error, what, sent=sent, hide=self._hidden)
+        except asyncio.CancelledError as error:
+            failure = asyncio.CancelledError(*error.args)
         raise failure
+
+    async def _answer(
+        self, session: aiohttp.ClientSession, request: HttpRequest, sending: _Sending
+    ) -> HttpResponse:
+        async with session.request(
+            request.method,
+            URL(self._base_url + request.path).with_query(request.query),
+            json=request.body,
+            headers={"Authorization": self._key.bearer()},
+            allow_redirects=False,
+            proxy=self._proxy,
+            timeout=aiohttp.ClientTimeout(
+                total=self._timeouts.response, sock_connect=self._timeouts.connect
+            ),
+            trace_request_ctx=sending,
+        ) as response:
+            return HttpResponse(
+                status=response.status,
+                body=self._hidden((await _bounded(response)).decode("latin-1")).encode("latin-1"),
+                retry_after=retry_after(response.headers.get("Retry-After"), datetime.now(UTC)),
+            )
+
+    def _hidden(self, text: str) -> str:
+        """Return a text of the other side without the key, which some hosts repeat in errors."""
+        secret = self._key.bearer().removeprefix("Bearer ")
+        return text if len(secret) < _SHORTEST_SECRET else text.replace(secret, "***")
 
     @asynccontextmanager
     async def fetch(self, url: str, headers: Mapping[str, str]) -> AsyncGenerator[Stream]:
@@ -243,12 +282,12 @@ class Transport:
             TransportError: No answer came.
         """
         async with await self._follow(url, headers) as response:
-            yield Stream(response.status, response.headers, response.content)
+            yield Stream(response.status, response.headers, response.content, self._files)
 
     async def _follow(self, link: str, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
         url = _parsed(link)
         for _ in range(MAX_REDIRECTS + 1):
-            response = await self._get(url, headers, await self._guard_for(url))
+            response = await self._get(url, headers)
             location = response.headers.get("Location")
             if response.status not in _REDIRECTS or location is None:
                 return response
@@ -258,55 +297,61 @@ class Transport:
             f"more than {MAX_REDIRECTS} redirects on the way to a video; ask for its link again"
         )
 
-    async def _guard_for(self, url: URL) -> _Guard | None:
-        host = url.host or ""
-        if host == self._api_host:
-            return None
-        guard = _Guard(loopback_too=_is_loopback(self._api_host))
-        try:
-            for address in await self._addresses(host, url.port or 0):
-                guard.check(address)
-        except OSError as error:
-            raise _refused(host, str(error)) from None
-        return None if self._proxy else guard
-
-    async def _addresses(self, host: str, port: int) -> list[str]:
-        """Return the addresses that must be checked before a connection is asked for.
-
-        aiohttp asks no resolver for a literal. The application's own pool makes its own sockets, so
-        there the name is looked up here as well.
-        """
-        try:
-            return [str(ipaddress.ip_address(host))]
-        except ValueError:
-            if not self._shares_pool or self._proxy:
-                return []
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=SOCK_STREAM)
-        return [str(info[4][0]) for info in found]
-
-    async def _get(
-        self, url: URL, headers: Mapping[str, str], guard: _Guard | None
-    ) -> aiohttp.ClientResponse:
+    async def _get(self, url: URL, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
         self.requests += 1
+        guard = self._guard_for(url)
         failure: VeoError
         token = _guard.set(guard)
         try:
             async with asyncio.timeout(self._timeouts.response):
                 return await self._files.get(
-                    url,
-                    headers=headers,
+                    await self._checked(url, guard),
+                    headers={**headers, "Host": url.host_port_subcomponent or ""},
                     allow_redirects=False,
                     proxy=self._proxy,
                     timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._timeouts.connect),
+                    server_hostname=url.raw_host,
                     read_bufsize=READ_BYTES,
                 )
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            failure = _mapped(error, f"GET from {url.host}", sent=True)
+        except Exception as error:  # noqa: BLE001  # the border
+            failure = _closed() if self._files.closed else _mapped(error, f"GET from {url.host}")
         finally:
             _guard.reset(token)
         if guard is not None and guard.refused is not None:
-            failure = _refused(url.host or "", f"{guard.refused} is not a public address")
+            failure = DownloadError(
+                f"a video's host {url.host} is not asked: {guard.refused} is not a public address;"
+                " only public hosts may serve videos"
+            )
         raise failure
+
+    def _guard_for(self, url: URL) -> _Guard | None:
+        if url.host == self._api_host:
+            return None
+        return _Guard(loopback_too=_is_loopback(self._api_host))
+
+    async def _checked(self, url: URL, guard: _Guard | None) -> URL:
+        """Return the URL to connect to, as far as it can be checked before there is a socket.
+
+        aiohttp asks no resolver for a literal. The application's own pool makes its own sockets, so
+        there a name is looked up here, and an address that was checked stands in for it.
+
+        Raises:
+            OSError: It leads, or may lead, to where no video may come from.
+        """
+        host = url.raw_host or ""
+        literal = _literal(host)
+        if guard is None:
+            return url
+        if literal is not None:
+            guard.check(literal)
+        if literal is not None or not self._shares_pool or self._proxy:
+            return url
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(host, url.port or 0, type=SOCK_STREAM)
+        addresses = [str(info[4][0]) for info in found]
+        for address in addresses:
+            guard.check(address)
+        return url.with_host(addresses[self.requests % len(addresses)])  # another one each time
 
     async def aclose(self) -> None:
         """Close the sessions, and the pool unless it is the application's own."""
@@ -348,12 +393,6 @@ def _joinable(location: str) -> URL:
         ) from None
 
 
-def _refused(host: str, reason: str) -> DownloadError:
-    return DownloadError(
-        f"a video's host {host} is not asked: {reason}; only public hosts may serve videos"
-    )
-
-
 def _connector(*, ssl: ssl_module.SSLContext | bool, force_close: bool) -> aiohttp.TCPConnector:
     return aiohttp.TCPConnector(
         limit=_POOL_SIZE,
@@ -391,9 +430,18 @@ async def _bounded(response: aiohttp.ClientResponse) -> bytes:
     return bytes(body[: MAX_ANSWER_BYTES + 1])
 
 
-def _mapped(error: Exception, what: str, *, sent: bool) -> TransportError:
-    text = f"{what} failed: {type(error).__name__}: {error}".rstrip(": ")
-    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+def _closed() -> ClientClosedError:
+    return ClientClosedError(
+        "the client was closed while this was under way; use a client that is open"
+    )
+
+
+def _mapped(
+    error: Exception, what: str, *, sent: bool = True, hide: Callable[[str], str] = str
+) -> TransportError:
+    text = hide(f"{what} failed: {type(error).__name__}: {error}".rstrip(": "))
+    unreachable = aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError | gaierror
+    if isinstance(error, unreachable):
         return ConnectError(f"{text}; check the network, the base URL and any proxy")
     if isinstance(error, TimeoutError):
         return TransportTimeoutError(

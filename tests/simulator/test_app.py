@@ -23,11 +23,6 @@ LIVE_1080P = "/api/v1/veo/get-1080p-video"
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def spec() -> Iterator[Simulator]:
     with Simulator(time_scale=0, generation_seconds=60, upgrade_seconds=60, clip=(64, 36)) as sim:
         yield sim

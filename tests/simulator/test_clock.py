@@ -8,11 +8,6 @@ import pytest
 from veo_async.simulator.clock import Clock
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def test_it_stands_before_it_starts_and_can_jump() -> None:
     clock = Clock(1000.0)
     assert clock.now() == 0

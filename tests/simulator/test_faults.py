@@ -5,7 +5,7 @@ import gzip
 import json
 import socket
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,6 @@ from veo_async.simulator.records import Endpoint
 
 SIZE = 1_000_000
 API = ["generate", "record-info", "1080p", "credit", "download-url"]
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 class Caller:
@@ -604,10 +599,12 @@ async def test_heads_are_never_hit(caller: Caller) -> None:
     assert (await fetch(caller, url))[0].status == 500
 
 
-def test_curl_sees_the_faults_too(tmp_path: Path) -> None:
+def test_curl_sees_the_faults_too(tool: Callable[[str, str], str], tmp_path: Path) -> None:
+    path = tool("curl", "curl")
+
     def curl(*arguments: str | Path) -> int:
         return subprocess.run(
-            ["curl", "-sS", "-f", "-m", "5", *arguments], capture_output=True, check=False
+            [path, "-sS", "-f", "-m", "5", *arguments], capture_output=True, check=False
         ).returncode
 
     with Simulator(

@@ -5,7 +5,7 @@ import json
 import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
@@ -58,8 +58,17 @@ def get(url: str, method: str = "GET", **headers: str) -> tuple[int, Any, bytes]
             return error.code, error.headers, error.read()
 
 
-def curl(*arguments: str | Path) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(["curl", "-sS", *arguments], capture_output=True, check=False)
+Curl = Callable[..., "subprocess.CompletedProcess[bytes]"]
+
+
+@pytest.fixture
+def curl(tool: Callable[[str, str], str]) -> Curl:
+    path = tool("curl", "curl")
+
+    def run(*arguments: str | Path) -> "subprocess.CompletedProcess[bytes]":
+        return subprocess.run([path, "-sS", *arguments], capture_output=True, check=False)
+
+    return run
 
 
 def test_a_whole_file(sim: Simulator) -> None:
@@ -193,7 +202,7 @@ def test_if_none_match(sim: Simulator, condition: str, status: int) -> None:
     assert headers["ETag"] == f'"{tag}"'
 
 
-def test_curl_resumes(sim: Simulator, tmp_path: Path) -> None:
+def test_curl_resumes(sim: Simulator, curl: Curl, tmp_path: Path) -> None:
     url, path = url_of(sim, video(sim)), tmp_path / "film.mp4"
     assert curl("-o", path, url).returncode == 0
     whole = path.read_bytes()
@@ -204,7 +213,7 @@ def test_curl_resumes(sim: Simulator, tmp_path: Path) -> None:
     assert curl("-r", "-5", url).stdout == whole[-5:]
 
 
-def test_curl_resumes_after_a_cut(sim: Simulator, tmp_path: Path) -> None:
+def test_curl_resumes_after_a_cut(sim: Simulator, curl: Curl, tmp_path: Path) -> None:
     url, path = url_of(sim, video(sim)), tmp_path / "film.mp4"
     whole = get(url)[2]
     sim.add_fault("video:cut_at=400000")

@@ -13,11 +13,6 @@ SIZE = 100_000
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def projector() -> AsyncIterator[Projector]:
     made = Projector(room=2 * SIZE)
     made.open()

@@ -169,6 +169,11 @@ def test_live_success() -> None:
     }
 
 
+def test_live_times_are_whole_seconds() -> None:
+    _, body = finished(live(61.7), prompt="A paper boat")
+    assert body["data"]["completeTime"] == 1776728275000
+
+
 def test_live_while_running_has_every_key_with_null() -> None:
     service = live()
     task_id, _ = finished(service, prompt="A paper boat")

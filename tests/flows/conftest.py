@@ -1,0 +1,47 @@
+"""A client and a simulator that run a hundred times faster than life."""
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import attrs
+import pytest
+
+from veo_async import PollPolicy, RetryPolicy, Timeouts, VeoClient
+from veo_async.events import Event
+from veo_async.simulator import Simulator
+
+SCALE = 100
+
+
+@attrs.frozen
+class World:
+    sim: Simulator
+    veo: VeoClient
+    events: list[Event]
+
+
+@pytest.fixture
+def world() -> Callable[..., AbstractAsyncContextManager[World]]:
+    """Open a simulator and a client of it; `sim=` and further keywords are their settings."""
+
+    @asynccontextmanager
+    async def opened(sim: dict[str, Any] | None = None, **settings: Any) -> AsyncGenerator[World]:
+        events: list[Event] = []
+        options: dict[str, Any] = {
+            "poll": PollPolicy(interval=5 / SCALE),
+            "retry": RetryPolicy(base=0.01, cap=0.1),
+            "timeouts": Timeouts(response=5.0, stall=2.0, close=2.0),
+            "pace": (20, 10.0 / SCALE),
+            "on_event": events.append,
+        } | settings
+        simulator = Simulator(
+            **({"time_scale": SCALE, "clip": (64, 36), "video_bytes": 0} | (sim or {}))
+        )
+        async with (
+            simulator,
+            VeoClient(simulator.api_key, base_url=simulator.base_url, **options) as veo,
+        ):
+            yield World(simulator, veo, events)
+
+    return opened

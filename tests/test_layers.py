@@ -1,0 +1,105 @@
+"""Data flows one way: a module imports only from those above it in this list."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import veo_async
+
+ROOT = Path(veo_async.__file__).parent
+
+LAYERS = [
+    "_version",
+    "errors",
+    "models",
+    "settings",
+    "events",
+    "protocol.lifecycle",
+    "protocol.dialect",
+    "protocol.http",
+    "protocol.reading",
+    "protocol.codec",
+    "protocol.retry",
+    "protocol.polling",
+    "protocol.ranges",
+    "protocol.mp4",
+    "ownership",
+    "transport",
+    "api",
+    "limits",
+    "submit",
+    "task",
+    "files",
+    "transfer",
+    "download",
+    "configuration",
+    "runtime",
+    "client",
+    "simulator",
+    "testing",
+    "cli",
+]
+# The protocol takes time and randomness as arguments and touches nothing outside.
+NOT_IN_THE_PROTOCOL = {"asyncio", "time", "random", "os", "socket", "anyio", "aiohttp", "aiofiles"}
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    name = ".".join(part for part in parts if part != "__init__")
+    for package in ("simulator", "cli"):
+        if name == package or name.startswith(package + "."):
+            return package
+    return name
+
+
+def imports_of(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            base = node.module or ""
+            found |= {base} | {f"{base}.{alias.name}" for alias in node.names}
+    return found
+
+
+MODULES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_imports_only_from_those_above_it(path):
+    name = name_of(path)
+    if name == "protocol":
+        assert not imports_of(path)
+        return
+    assert name in LAYERS, f"{name} has no place in the list"
+    allowed = set(LAYERS[: LAYERS.index(name) + (name in {"simulator", "cli"})])
+    for imported in imports_of(path):
+        if not imported.startswith("veo_async."):
+            continue
+        layers = {layer for layer in LAYERS if f"veo_async.{layer}" == imported}
+        inside = {layer for layer in LAYERS if imported.startswith(f"veo_async.{layer}.")}
+        assert (layers | inside) <= allowed, f"{name} imports {imported}"
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "protocol").glob("*.py")), ids=lambda path: path.stem
+)
+def test_the_protocol_does_no_io(path):
+    top = {imported.partition(".")[0] for imported in imports_of(path)}
+    assert not top & NOT_IN_THE_PROTOCOL
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "simulator").glob("*.py")), ids=lambda path: path.stem
+)
+def test_the_simulator_knows_nothing_of_the_client(path):
+    ours = {imported for imported in imports_of(path) if imported.startswith("veo_async")}
+    assert all(imported.startswith("veo_async.simulator") for imported in ours)
+
+
+def test_every_layer_exists():
+    names = {name_of(path) for path in MODULES}
+    assert set(LAYERS) <= names | {"simulator", "cli"}

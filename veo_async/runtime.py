@@ -1,0 +1,161 @@
+"""What a client is made of once it runs: all of it in one event loop and one process."""
+
+import asyncio
+import logging
+import os
+import random
+from concurrent.futures import ThreadPoolExecutor
+
+import attrs
+
+from veo_async.api import Api
+from veo_async.configuration import Configuration
+from veo_async.download import Downloader
+from veo_async.errors import WrongLoopError
+from veo_async.ownership import OwnedTasks
+from veo_async.settings import DISK_THREADS, Statistics
+from veo_async.submit import Submitter
+from veo_async.task import Watcher
+from veo_async.transport import Transport
+
+__all__: list[str] = []
+
+_log = logging.getLogger("veo_async")
+
+
+def running_loop() -> asyncio.AbstractEventLoop:
+    """Return the loop that runs here.
+
+    Raises:
+        WrongLoopError: None does.
+    """
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise WrongLoopError(
+            "no event loop is running here; use the client from a coroutine, run by asyncio.run()"
+        ) from None
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class Runtime:
+    """The parts, put together.
+
+    Attributes:
+        api: The endpoints.
+        submitter: Slots, pace and the one paid request.
+        watcher: The tasks that are polled.
+        downloader: The files that are fetched.
+        owned: The tasks that do the work.
+        chance: Random numbers from 0 to 1.
+        settings: What the client was told.
+        transport: The wire.
+        executor: The threads that write files.
+        loop: The event loop that all this belongs to.
+        pid: The process that all this belongs to.
+    """
+
+    api: Api
+    submitter: Submitter
+    watcher: Watcher
+    downloader: Downloader
+    owned: OwnedTasks
+    chance: random.Random
+    settings: Configuration
+    transport: Transport
+    executor: ThreadPoolExecutor
+    loop: asyncio.AbstractEventLoop
+    pid: int = attrs.field(factory=os.getpid)
+
+    @classmethod
+    def start(cls, settings: Configuration) -> "Runtime":
+        """Put the parts together in the running loop."""
+        loop = running_loop()
+        chance = random.SystemRandom()
+        owned = OwnedTasks()
+        executor = ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="veo_async_disk")
+        transport = Transport(
+            base_url=settings.base_url,
+            key=settings.key,
+            timeouts=settings.timeouts,
+            connector=settings.connector,
+            proxy=settings.proxy,
+            ssl=settings.ssl,
+        )
+        api = Api(transport, policy=settings.retry, chance=chance.random, emitter=settings.emitter)
+        return cls(
+            api=api,
+            submitter=Submitter(
+                api,
+                limiter=settings.limiter,
+                gate=settings.gate,
+                policy=settings.retry,
+                timeouts=settings.timeouts,
+                emitter=settings.emitter,
+            ),
+            watcher=Watcher(
+                api,
+                limiter=settings.limiter,
+                poll=settings.poll,
+                policy=settings.retry,
+                timeouts=settings.timeouts,
+                emitter=settings.emitter,
+                chance=chance.random,
+                spawn=owned.spawn,
+            ),
+            downloader=Downloader(
+                transport,
+                api,
+                policy=settings.retry,
+                timeouts=settings.timeouts,
+                emitter=settings.emitter,
+                max_downloads=settings.max_downloads,
+                executor=executor,
+            ),
+            owned=owned,
+            chance=chance,
+            settings=settings,
+            transport=transport,
+            executor=executor,
+            loop=loop,
+        )
+
+    def check_home(self) -> None:
+        """Make sure that the caller is where the parts are.
+
+        Raises:
+            WrongLoopError: It is not.
+        """
+        if self.pid != os.getpid():
+            raise WrongLoopError(
+                "this client was used before the process forked; make one in each process"
+            )
+        if self.loop is not running_loop():
+            raise WrongLoopError(
+                "this client belongs to another event loop; make one in each loop, and close it"
+                " there"
+            )
+
+    def statistics(self) -> Statistics:
+        """Return what is being done at this moment."""
+        slots = self.settings.limiter.statistics()
+        return Statistics(
+            slots_total=slots.total,
+            slots_in_use=slots.in_use,
+            slots_waiting=slots.waiting,
+            tasks_watched=len(self.watcher.active),
+            downloads_active=self.downloader.turns.active,
+            downloads_waiting=self.downloader.turns.waiting,
+            requests=self.transport.requests,
+            retries=self.api.retries,
+            bytes_downloaded=self.downloader.bytes_downloaded,
+        )
+
+    async def close(self) -> None:
+        """Drain the paid requests that are on the wire, stop the rest, and let go of everything."""
+        left = [task.id for task in self.watcher.active]
+        await self.owned.drain(self.settings.timeouts.close)
+        if left:
+            _log.info("closed while tasks go on at the service: %s", ", ".join(left))
+        await self.transport.aclose()
+        self.executor.shutdown()
