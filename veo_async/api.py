@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__: list[str] = []
 
+NO_SUCH_PATH = 404  # in the envelope or as the HTTP status: the live document leaves it open
+
 _T = TypeVar("_T")
 _log = logging.getLogger("veo_async")
 
@@ -31,7 +33,7 @@ class Api:
         chance: Callable[[], float],
         emitter: Emitter,
     ) -> None:
-        self.retries = 0
+        self.retries: int = 0
         self._transport = transport
         self._policy = policy
         self._chance = chance
@@ -76,7 +78,7 @@ class Api:
         try:
             video = await self._upgrade_at(spec, base)
         except NotFoundError as error:
-            if error.http_status != error.code:
+            if error.code != NO_SUCH_PATH:
                 raise
             video = await self._upgrade_at(live, base)
             self._upgrade_path = live

@@ -125,7 +125,7 @@ class VideoTask:
         """Wait for the video as long as it takes."""
         return self.wait().__await__()
 
-    async def wait(self, *, timeout: float | None = None) -> Video:  # noqa: ASYNC109  # the API's name; asyncio.timeout is what it uses
+    async def wait(self, timeout: float | None = None) -> Video:  # noqa: ASYNC109  # the API's name; asyncio.timeout is what it uses
         """Return the finished video.
 
         Args:

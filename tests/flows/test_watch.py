@@ -4,6 +4,7 @@ import asyncio
 from datetime import UTC
 
 import pytest
+from aiohttp import web
 
 from veo_async import (
     AuthenticationError,
@@ -227,3 +228,34 @@ async def test_status_is_one_question_repeated_only_after_failures_that_may_pass
         w.sim.add_fault("record-info:html=403")
         with pytest.raises(UnexpectedResponseError):
             await w.veo.status(task.id)
+
+
+async def test_a_success_without_a_link_is_asked_for_again_and_then_said():
+    # No fault of the simulator: it never forgets a link, so a server of this test does.
+    asked = 0
+
+    async def answer(request: web.Request) -> web.Response:
+        nonlocal asked
+        asked += 1
+        data = {"taskId": request.query["taskId"], "status": 1, "videoUrl": None}
+        if asked == links_from:
+            data["videoUrl"] = "http://127.0.0.1:9/video.mp4"
+        return web.json_response({"code": 200, "msg": "success", "data": data})
+
+    app = web.Application()
+    app.router.add_get("/api/v1/veo/record-info", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    poll = PollPolicy(interval=0.02)
+    try:
+        async with VeoClient("key", base_url=site.name, poll=poll) as veo:
+            links_from = 0
+            with pytest.raises(UnexpectedResponseError, match="no link"):
+                await veo.task("blank")
+            assert asked == RetryPolicy().attempts
+            links_from = asked + 3
+            assert (await veo.task("late")).url == "http://127.0.0.1:9/video.mp4"
+    finally:
+        await runner.cleanup()

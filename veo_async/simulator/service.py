@@ -72,7 +72,7 @@ class Service:
         self._settings = settings
         self._shapes = shapes_for(settings)
         self._epoch = settings.epoch.timestamp()
-        self.storage = Storage(
+        self.storage: Storage = Storage(
             secret=f"{settings.seed}",
             epoch=self._epoch,
             ttl=settings.url_seconds,

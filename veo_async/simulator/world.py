@@ -20,12 +20,12 @@ class World:
     """
 
     def __init__(self, settings: Settings, *, time_scale: float, faults: Iterable[Fault]) -> None:
-        self.settings = settings
-        self.clock = Clock(time_scale)
-        self.service = Service(settings)
-        self.faults = Faults(faults, seed=settings.seed)
-        self.lock = threading.RLock()
-        self.api_url = ""
+        self.settings: Settings = settings
+        self.clock: Clock = Clock(time_scale)
+        self.service: Service = Service(settings)
+        self.faults: Faults = Faults(faults, seed=settings.seed)
+        self.lock: threading.RLock = threading.RLock()
+        self.api_url: str = ""
         self.posts: list[Post] = []
         self.leaks: list[Leak] = []
         self.deliveries: list[Delivery] = []
