@@ -190,6 +190,7 @@ class Submitter:
 
 def uncertain(job: Submission, reason: str) -> SubmitUncertainError:
     """Return the error for a submit whose answer was lost."""
+    reason = reason.partition("; ")[0]  # what to do after it is another matter here
     return SubmitUncertainError(
         f"the answer to a paid submit was lost ({reason}). A task may exist and be charged; it is"
         " not sent again. Look for the prompt in the account's log at https://kie.ai/logs, and"

@@ -1,0 +1,72 @@
+"""The client of one command: of the service, or of a simulator that lasts as long as the command.
+
+Loaded when a command runs, since it loads the client.
+"""
+
+import secrets
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+from veo_async.cli.options import Common
+from veo_async.client import VeoClient
+from veo_async.events import Observer
+from veo_async.settings import PACE, PollPolicy, RetryPolicy, Timeouts
+
+if TYPE_CHECKING:
+    from veo_async.simulator import Simulator
+
+__all__: list[str] = []
+
+_SHORTEST_POLL: Final = 0.01  # real seconds, or a very fast simulator would get polls all the time
+
+
+@asynccontextmanager
+async def opened(
+    common: Common, on_event: Observer, *, patience: float | None = None
+) -> AsyncGenerator[VeoClient]:
+    """Open the client that a command's options ask for.
+
+    Args:
+        common: The options.
+        on_event: Who listens to the client.
+        patience: Seconds that the command may wait, if they are limited.
+
+    Raises:
+        ConfigurationError: The key or the host cannot be used.
+    """
+    async with AsyncExitStack() as stack:
+        key, base_url = common.api_key, common.base_url
+        if common.is_simulated:
+            simulator = await stack.enter_async_context(_simulator(common.speed))
+            key, base_url = simulator.api_key, simulator.base_url
+        creates, seconds = PACE
+        veo = VeoClient(
+            key,
+            base_url=base_url,
+            poll=PollPolicy(interval=max(PollPolicy().interval / common.speed, _SHORTEST_POLL)),
+            pace=(creates, seconds / common.speed),
+            retry=_retry(patience),
+            timeouts=_timeouts(patience),
+            on_event=on_event,
+        )
+        yield await stack.enter_async_context(veo)
+
+
+def _simulator(speed: float) -> "Simulator":
+    from veo_async.simulator import Simulator  # noqa: PLC0415  # only where it is wanted
+
+    # Ids of its own each time, or one run would overwrite the file of the one before.
+    return Simulator(time_scale=speed, seed=secrets.randbelow(2**32))
+
+
+def _retry(patience: float | None) -> RetryPolicy:
+    """Return a policy that is not more patient than its user, should submits be turned away."""
+    usual = RetryPolicy()
+    return RetryPolicy(refused_for=min(usual.refused_for, patience or usual.refused_for))
+
+
+def _timeouts(patience: float | None) -> Timeouts:
+    """Return limits that do not stop who is ready to wait longer."""
+    usual = Timeouts()
+    return Timeouts(task=max(usual.task, patience or usual.task))

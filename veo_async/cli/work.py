@@ -1,0 +1,126 @@
+"""What the commands about one task do with a client."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeAlias
+
+import attrs
+
+from veo_async.cli.errand import Errand
+from veo_async.cli.options import Common
+from veo_async.cli.output import Result, found, recorded, saved
+from veo_async.cli.progress import Progress
+from veo_async.cli.running import job_of
+from veo_async.cli.session import opened
+from veo_async.cli.trail import Trail
+from veo_async.client import VeoClient
+from veo_async.errors import TaskTimeoutError
+from veo_async.models import TaskStatus, Video, VideoRequest
+from veo_async.settings import UPGRADE_1080P_PRICE, estimated_credits
+from veo_async.task import VideoTask
+
+__all__: list[str] = []
+
+
+@attrs.frozen(kw_only=True)
+class Worker:
+    """Does a command's work, and leaves a trail of it.
+
+    Attributes:
+        errand: What is wanted.
+        progress: What is shown.
+        trail: What is known of it.
+    """
+
+    errand: Errand
+    progress: Progress
+    trail: Trail
+
+    async def generate(self, veo: VeoClient, request: VideoRequest) -> Result:
+        """Submit a request and bring its video."""
+        task = await veo.submit(request)
+        result = await self._bring(veo, task)
+        paid = estimated_credits(request) + (UPGRADE_1080P_PRICE if self.errand.upgrade else 0)
+        return result.evolve(seed=result.json["seed"] or request.seed, credits_at_most=paid)
+
+    async def wait(self, veo: VeoClient, task_id: str) -> Result:
+        """Wait for a task and bring its video."""
+        task = veo.task(task_id)
+        self.progress.waiting(task_id)
+        result = await self._bring(veo, task)
+        paid = UPGRADE_1080P_PRICE if self.errand.upgrade else 0
+        return result.evolve(credits_at_most=paid)
+
+    async def download(self, veo: VeoClient, task_id: str) -> Result:
+        """Bring the video of a task that is finished.
+
+        Raises:
+            TaskTimeoutError: It is not finished.
+        """
+        record = await veo.status(task_id)
+        if record.status is TaskStatus.GENERATING:
+            raise TaskTimeoutError(
+                f"task {task_id} is not finished yet; wait for it instead", task_id=task_id
+            )
+        result = await self._bring(veo, veo.task(task_id))
+        return result.evolve(credits_at_most=0)
+
+    async def status(self, veo: VeoClient, task_id: str) -> Result:
+        """Ask for a task once."""
+        return recorded(await veo.status(task_id))
+
+    async def _bring(self, veo: VeoClient, task: VideoTask) -> Result:
+        video = await self._finished(veo, task)
+        target = self.errand.target
+        if not target.is_wanted:
+            return found(video)
+        self.trail.is_upgrading = False
+        self.trail.is_fetching = True
+        return saved(video, await veo.download(video, target.path, overwrite=target.may_replace))
+
+    async def _finished(self, veo: VeoClient, task: VideoTask) -> Video:
+        limit = asyncio.timeout(self.errand.timeout)
+        try:
+            async with limit:
+                video = await task.wait()
+                if self.errand.upgrade is None:
+                    return video
+                self.trail.is_upgrading = True
+                self.progress.upgrading()
+                return await veo.upgrade_1080p(video)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+        raise self._late(task)
+
+    def _late(self, task: VideoTask) -> TaskTimeoutError:
+        what = "the 1080p version of task" if self.trail.is_upgrading else "task"
+        late = f"{what} {task.id} is not finished after {self.errand.timeout:g} s"
+        why = self.progress.trouble or "it goes on at the service"
+        return TaskTimeoutError(f"{late}: {why}; wait again", task_id=task.id)
+
+
+Work: TypeAlias = Callable[[Worker, VeoClient], Coroutine[Any, Any, Result]]
+
+
+def run(common: Common, errand: Errand, work: Work) -> int:
+    """Do the work of a command with a client of its own, and return the exit code."""
+    trail = Trail(
+        options=(*errand.target.repeated, *common.repeated),
+        task_id=errand.task_id,
+        upgrade=errand.upgrade,
+        is_simulated=common.is_simulated,
+    )
+    job = job_of(common, trail)
+    worker = Worker(errand=errand, progress=job.progress, trail=trail)
+
+    async def with_client() -> Result:
+        if common.is_simulated:
+            job.screen.say(
+                f"Simulated: nothing is sent or paid, time runs {common.speed:g} times faster"
+            )
+        async with opened(common, job.on_event, patience=errand.timeout) as veo:
+            job.result = await work(worker, veo)
+        return job.result
+
+    return job.run(with_client)
