@@ -326,7 +326,13 @@ class VeoClient:
     async def _renewed(self, video: Video) -> Video:
         if video.origin != "record-info":
             return await self._upgraded(video)
-        fresh = codec.video_of(await self.status(video.task_id))
+        api = self._started().api
+
+        async def ask() -> Video:
+            # An answer without a link is one of those that may pass: the video was there before.
+            return codec.video_of(await api.record_info(video.task_id))
+
+        fresh = await api.repeated("record-info", video.task_id, ask)
         return attrs.evolve(video, url=fresh.url, urls=fresh.urls)
 
     # --- lifetime

@@ -91,7 +91,7 @@ class APIError(VeoError):
     """The service answered, and the answer was no.
 
     Attributes:
-        code: The verdict: the envelope's `code`, or the HTTP status where there is no envelope.
+        code: The verdict: the HTTP status from 400 up, else the envelope's `code`.
         http_status: The HTTP status of the answer. The live service often says 200 here.
         message: The service's own words.
         task_id: The task that was asked about, if any.

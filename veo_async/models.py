@@ -2,12 +2,12 @@
 
 import difflib
 import json
-import re
 from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final, TypeAlias, TypedDict, TypeVar, Unpack, cast
+from typing import Any, Final, TypeAlias, TypedDict, TypeGuard, TypeVar, Unpack, cast
 from urllib.parse import urlsplit
 
 import attrs
@@ -105,7 +105,10 @@ _SHOWN_CHARACTERS: Final = 80  # one line of a terminal
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an int of more digits than Python writes; deep nesting
+        text = f"{type(value).__name__} without end"
     return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
 
 
@@ -114,12 +117,11 @@ def _refuse(field: str, value: object, remedy: str) -> InvalidRequestError:
 
 
 def _is_http_url(value: str) -> bool:
-    if re.search(r"[\x00-\x20\x7f\\]", value):
+    if not value.isprintable() or " " in value or "\\" in value:
         return False
     try:
         parts = urlsplit(value)
         _ = parts.port
-        value.encode()
     except ValueError:
         return False
     return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.username is None
@@ -163,11 +165,16 @@ def _text(field: str, value: object) -> str:
     raise _refuse(field, value, "give some text, or None for none")
 
 
+def _is_list(value: object) -> TypeGuard[Iterable[object]]:
+    # The order of frames counts, and a set has none.
+    is_other = isinstance(value, str | bytes | Mapping | AbstractSet)
+    return isinstance(value, Iterable) and not is_other
+
+
 def _urls(field: str, value: object) -> tuple[str, ...]:
-    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+    if not _is_list(value):
         raise _refuse(field, value, "give a list of URLs")
-    members: list[object] = [*value]
-    return tuple(_url(field, member) for member in members)
+    return tuple(_url(field, member) for member in value)
 
 
 def _flag(field: str, value: object) -> bool:
@@ -198,7 +205,8 @@ def _extra(field: str, value: object) -> JSONObject:
     if not isinstance(value, Mapping):
         raise _refuse(field, type(value), "give a mapping of request fields")
     try:
-        copied: JSON = json.loads(json.dumps(value, allow_nan=False))
+        text = json.dumps({**value}, allow_nan=False, ensure_ascii=False)
+        copied: JSON = json.loads(text.encode())  # a lone surrogate does not get through
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidRequestError(
             f"{field} is not JSON ({error}); give JSON values only", field=field
@@ -232,7 +240,7 @@ def _checked(name: str, value: object) -> object:
     if name not in _CHECKS:
         close = difflib.get_close_matches(name, _CHECKS, n=1)
         hint = f"did you mean {close[0]}?" if close else "known are " + ", ".join(_CHECKS)
-        raise InvalidRequestError(f"{name} is not a field of a request; {hint}", field=name)
+        raise InvalidRequestError(f"{_shown(name)} is not a field of a request; {hint}", field=name)
     if value is None and name not in _NEVER_NONE:
         return None
     return _CHECKS[name](name, value)
@@ -303,15 +311,18 @@ class VideoRequest:
         _check_images(self.generation_type, len(self.image_urls))
 
     def evolve(self, **fields: Unpack[RequestFields]) -> "VideoRequest":
-        """Return a copy with other fields.
+        """Return a copy with other fields. It keeps its mode where that takes the new images.
 
         Raises:
             InvalidRequestError: The new fields break the service's rules.
         """
         values: dict[str, Any] = attrs.asdict(self, recurse=False)
-        if "image_urls" in fields:
-            del values["generation_type"]
         values.update(fields)
+        if "image_urls" in fields and "generation_type" not in fields:
+            images = values["image_urls"] = _urls("image_urls", fields["image_urls"])
+            least, most = _IMAGES_TAKEN[self.generation_type]
+            if not least <= len(images) <= most:
+                del values["generation_type"]
         return VideoRequest(**values)
 
 

@@ -20,6 +20,7 @@ MAX_DOWNLOADS: Final = 8  # enough for ten slots of 60 s clips at 0.5 MB/s a fil
 
 URL_LIFETIME: Final = 20 * 60.0  # spec: Download TTL, seconds since the link was handed out
 UNKNOWN_ID_GRACE: Final = 90.0  # a fresh id may be unknown to record-info for a while, seconds
+SHORTEST_POLL: Final = 0.01  # against a very fast simulator, seconds
 POLL_JITTER: Final = 0.1  # a tenth either way keeps tasks submitted together from polling together
 
 MAX_ANSWER_BYTES: Final = 1024 * 1024  # an answer of the API has about 1 KB; more is an attack
@@ -106,6 +107,15 @@ class PollPolicy:
     def upgrade_every(self) -> float:
         """Seconds between two polls of a conversion."""
         return 4 * self.interval if self.upgrade_interval is None else self.upgrade_interval
+
+
+def at_speed(speed: float) -> tuple[PollPolicy, tuple[int, float]]:
+    """Return the usual poll policy and pace for a service whose time runs so many times faster."""
+    creates, seconds = PACE
+    return PollPolicy(interval=max(PollPolicy().interval / speed, SHORTEST_POLL)), (
+        creates,
+        seconds / speed,
+    )
 
 
 @attrs.frozen

@@ -295,6 +295,7 @@ class Watcher:
     def _wait_after(self, watched: Watched, tally: _Tally, error: VeoError) -> float:
         if retry.is_transient(error):
             tally.failures += 1
+            tally.refusals = 0
         else:
             tally.refusals += 1
         if polling.is_final(

@@ -22,16 +22,10 @@ _TIME_SCALE = 200.0  # a 90 s generation in half a second
 def client_for(simulator: "Simulator") -> "VeoClient":
     """Return a client of a simulator that polls and paces itself as fast as time runs there."""
     from veo_async.client import VeoClient  # noqa: PLC0415  # pytest loads this module at every start
-    from veo_async.settings import PACE, PollPolicy  # noqa: PLC0415
+    from veo_async.settings import at_speed  # noqa: PLC0415
 
-    scale = simulator.time_scale
-    creates, seconds = PACE
-    return VeoClient(
-        simulator.api_key,
-        base_url=simulator.base_url,
-        poll=PollPolicy(interval=PollPolicy().interval / scale),
-        pace=(creates, seconds / scale),
-    )
+    poll, pace = at_speed(simulator.time_scale)
+    return VeoClient(simulator.api_key, base_url=simulator.base_url, poll=poll, pace=pace)
 
 
 @pytest.fixture

@@ -259,3 +259,12 @@ async def test_a_success_without_a_link_is_asked_for_again_and_then_said():
             assert (await veo.task("late")).url == "http://127.0.0.1:9/video.mp4"
     finally:
         await runner.cleanup()
+
+
+async def test_a_link_is_renewed_although_the_service_hesitates(world, tmp_path):
+    async with world() as w:
+        video = await w.veo.generate("a prompt")
+        w.sim.advance(21 * 60)
+        w.sim.add_fault("record-info:status=400:times=2:text=Processing")
+        saved = await w.veo.download(video, tmp_path / "late.mp4")
+        assert saved.path.stat().st_size == saved.size

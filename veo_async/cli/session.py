@@ -6,19 +6,17 @@ Loaded when a command runs, since it loads the client.
 import secrets
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from veo_async.cli.options import Common
 from veo_async.client import VeoClient
 from veo_async.events import Observer
-from veo_async.settings import PACE, PollPolicy, RetryPolicy, Timeouts
+from veo_async.settings import RetryPolicy, Timeouts, at_speed
 
 if TYPE_CHECKING:
     from veo_async.simulator import Simulator
 
 __all__: list[str] = []
-
-_SHORTEST_POLL: Final = 0.01  # real seconds, or a very fast simulator would get polls all the time
 
 
 @asynccontextmanager
@@ -40,12 +38,12 @@ async def opened(
         if common.is_simulated:
             simulator = await stack.enter_async_context(_simulator(common.speed))
             key, base_url = simulator.api_key, simulator.base_url
-        creates, seconds = PACE
+        poll, pace = at_speed(common.speed)
         veo = VeoClient(
             key,
             base_url=base_url,
-            poll=PollPolicy(interval=max(PollPolicy().interval / common.speed, _SHORTEST_POLL)),
-            pace=(creates, seconds / common.speed),
+            poll=poll,
+            pace=pace,
             retry=_retry(patience),
             timeouts=_timeouts(patience),
             on_event=on_event,

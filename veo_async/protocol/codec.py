@@ -31,11 +31,15 @@ __all__: list[str] = []
 
 _OK = 200
 _STILL_GENERATING = 400  # spec: Error Codes
-_IMAGE_UNREACHABLE = 451  # live document, section 4
-_GENERATION_FAILED = 501  # live document, section 4
+_FORBIDDEN = 403  # without an envelope the edge's own, live document 2.1
+_FAILURES = frozenset({451, 501})  # image unreachable, generation failed: live document, section 4
+_ABOUT_THE_TASK = frozenset({404, 422, 451})  # believed of a paid task from the service only
 _FIRST_ERROR = 400
 _FIRST_SERVER_ERROR = 500
-_LONGEST_QUOTE = 200
+_NO_ANSWER = 408  # live document, section 4
+_SWITCHED_OFF = 505  # live document, section 4: of the 5xx, the one that does not pass
+_LONGEST_WORDS = 1000
+_LONGEST_QUOTE = 200  # of a body that is not the service's
 
 # Code → class and what to do next. Codes not listed fall to their hundred.
 _ERRORS: Final[Mapping[int, tuple[type[APIError], str]]] = {
@@ -58,11 +62,12 @@ class Envelope:
 
     Attributes:
         http_status: The HTTP status.
-        code: The verdict: `code` where the HTTP status is 200, else the HTTP status.
-        message: The service's words.
+        code: The verdict: `code` where the HTTP status is below 400, else the HTTP status.
+        message: The service's words, as one line.
         data: The content.
         retry_after: Seconds that the service asked to wait.
         is_envelope: Whether the body was an envelope at all.
+        is_page: Whether it was not even a JSON object, but a page of something in between.
     """
 
     http_status: int
@@ -71,6 +76,7 @@ class Envelope:
     data: JSON
     retry_after: float | None
     is_envelope: bool
+    is_page: bool
 
 
 def read_envelope(response: HttpResponse) -> Envelope:
@@ -88,25 +94,27 @@ def read_envelope(response: HttpResponse) -> Envelope:
         data=fields.get("data"),
         retry_after=response.retry_after,
         is_envelope=code is not None,
+        is_page=not isinstance(body, dict),
     )
 
 
 def _words(fields: JSONObject, body: bytes) -> str:
     for name in ("msg", "message", "error"):
-        words = reading.as_text(fields.get(name))
+        words = reading.as_line(fields.get(name), _LONGEST_WORDS)
         if words is not None:
-            return _one_line(words)
-    return _one_line(body[: 4 * _LONGEST_QUOTE].decode(errors="replace")) or "an empty body"
+            return words
+    return _quoted(body)
 
 
-def _one_line(text: str) -> str:
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return line if len(line) <= _LONGEST_QUOTE else line[: _LONGEST_QUOTE - 1] + "…"
+def _quoted(body: bytes) -> str:
+    text = body[: 4 * _LONGEST_QUOTE].decode(errors="replace")
+    return reading.as_line(text, _LONGEST_QUOTE) or "an empty body"
 
 
 def _says(envelope: Envelope, words: tuple[str, ...]) -> bool:
     message = envelope.message.lower()
-    return any(part in message for part in words)
+    counts = envelope.is_envelope and envelope.code in dialect.WORDED_CODES
+    return counts and any(part in message for part in words)
 
 
 def error_of(envelope: Envelope, task_id: str | None = None) -> APIError:
@@ -114,8 +122,18 @@ def error_of(envelope: Envelope, task_id: str | None = None) -> APIError:
     kind, remedy = _kind_of(envelope)
     about = f" (task {task_id})" if task_id else ""
     status = f", HTTP {envelope.http_status}" if envelope.http_status != envelope.code else ""
+    text = f"the service answered {envelope.code}{status}{about}: {envelope.message}; {remedy}"
+    return _made(kind, text, envelope, task_id)
+
+
+def _unexpected(envelope: Envelope, what: str, task_id: str | None = None) -> APIError:
+    text = f"{what}; check the base URL and any proxy in between"
+    return _made(UnexpectedResponseError, text, envelope, task_id)
+
+
+def _made(kind: type[APIError], text: str, envelope: Envelope, task_id: str | None) -> APIError:
     return kind(
-        f"the service answered {envelope.code}{status}{about}: {envelope.message}; {remedy}",
+        text,
         message=envelope.message,
         code=envelope.code,
         http_status=envelope.http_status,
@@ -125,15 +143,13 @@ def error_of(envelope: Envelope, task_id: str | None = None) -> APIError:
 
 
 def _kind_of(envelope: Envelope) -> tuple[type[APIError], str]:
-    if envelope.http_status == 403 and not envelope.is_envelope:  # noqa: PLR2004  # the edge's refusal, live document 2.1
-        return UnexpectedResponseError, "check the proxy and the base URL"
     if _says(envelope, dialect.UNKNOWN_TASK_WORDS):
         return NotFoundError, "check the task id; records are kept for 14 days"
-    if envelope.code in _ERRORS:
+    if envelope.code in _ERRORS and (envelope.is_envelope or envelope.code != _FORBIDDEN):
         return _ERRORS[envelope.code]
     if envelope.code >= _FIRST_SERVER_ERROR:
         return ServerError, "try again later"
-    if envelope.code >= _FIRST_ERROR:
+    if envelope.code >= _FIRST_ERROR and envelope.is_envelope:
         return ValidationError, "change the request as it says"
     return UnexpectedResponseError, "check the base URL and any proxy in between"
 
@@ -167,30 +183,24 @@ def _as_json(value: str | int | tuple[str, ...] | None) -> JSON:
 def read_generate(response: HttpResponse) -> str:
     """Return the id of the task that a create call made.
 
-    An id counts whatever the code beside it: a task that has one can be asked for.
+    An id counts whatever the code and status beside it: a task that has one can be asked for, and
+    only an answer without one is a refusal.
 
     Raises:
         APIError: The service refused, or answered with something else.
     """
     envelope = read_envelope(response)
-    data = envelope.data if isinstance(envelope.data, dict) else {}
+    data = reading.as_object(envelope.data)
     task_id = reading.as_id(reading.find(data, dialect.TASK_ID))
-    if task_id is not None and response.status < _FIRST_ERROR:
+    if task_id is not None:
         return task_id
     if envelope.code == _OK:
-        raise _unexpected(envelope, "no task id in the answer to a create call")
+        raise _unexpected(envelope, f"no task id in the create's answer {_quoted(response.body)}")
+    if _says(envelope, dialect.RUNNING_WORDS) and envelope.code == _STILL_GENERATING:
+        # What a 400 means in the spec. It does not say which task is running: it may be this one.
+        text = f"the service answered 400 to a create: {envelope.message}; look for its task"
+        raise _made(ServerError, text, envelope, None)
     raise error_of(envelope)
-
-
-def _unexpected(envelope: Envelope, what: str, task_id: str | None = None) -> APIError:
-    return UnexpectedResponseError(
-        f"{what}: {envelope.message}; check the base URL and any proxy in between",
-        message=envelope.message,
-        code=envelope.code,
-        http_status=envelope.http_status,
-        task_id=task_id,
-        retry_after=envelope.retry_after,
-    )
 
 
 def encode_record_info(task_id: str) -> HttpRequest:
@@ -202,7 +212,8 @@ def read_record_info(response: HttpResponse, task_id: str) -> TaskRecord:
     """Return what the service says of a task.
 
     A 400 means "still generating" (spec: Error Codes) unless its words are those of a refusal
-    (live document, section 4); refusals and 451 and 501 in the envelope are a failed task.
+    (live document, section 4). Refusals, 451 and 501 in the envelope are a failed task. A 422 may
+    also mean that there is nothing to tell yet. A page of something in between tells nothing.
 
     Raises:
         APIError: The service does not know the task, or did not answer the question.
@@ -210,31 +221,32 @@ def read_record_info(response: HttpResponse, task_id: str) -> TaskRecord:
     envelope = read_envelope(response)
     if envelope.code == _OK and envelope.is_envelope:
         return _record(envelope, task_id)
-    refused = _says(envelope, dialect.REFUSAL_WORDS)
-    if envelope.is_envelope and (
-        refused or envelope.code in {_IMAGE_UNREACHABLE, _GENERATION_FAILED}
-    ):
+    if _is_failure(envelope):
         return TaskRecord(
             task_id=task_id,
             status=TaskStatus.FAILED,
             error_code=envelope.code,
             error_message=envelope.message,
         )
-    if envelope.code == _STILL_GENERATING:
+    if envelope.code == _STILL_GENERATING or _says(envelope, dialect.NOT_READY_WORDS):
         return TaskRecord(task_id=task_id, status=TaskStatus.GENERATING)
+    if envelope.is_page and envelope.code in _ABOUT_THE_TASK:
+        raise _unexpected(envelope, f"HTTP {envelope.code} and no word of the service", task_id)
     raise error_of(envelope, task_id)
+
+
+def _is_failure(envelope: Envelope) -> bool:
+    if envelope.code in _FAILURES:
+        return envelope.is_envelope
+    is_bare = envelope.message.lower() == dialect.FAILED_WORD
+    return _says(envelope, (dialect.FAILED_WORD,) if is_bare else dialect.REFUSAL_WORDS)
 
 
 def _record(envelope: Envelope, task_id: str) -> TaskRecord:
     data = envelope.data
     if data is None:
-        raise NotFoundError(
-            f"the service knows no task {task_id}; check the task id",
-            message=envelope.message,
-            code=envelope.code,
-            http_status=envelope.http_status,
-            task_id=task_id,
-        )
+        text = f"the service knows no task {task_id}; check the task id"
+        raise _made(NotFoundError, text, envelope, task_id)
     if not isinstance(data, dict):
         raise _unexpected(envelope, f"the record of task {task_id} is not an object", task_id)
     named = reading.as_id(reading.find(data, dialect.TASK_ID))
@@ -253,7 +265,7 @@ def record_of(data: JSONObject, task_id: str) -> TaskRecord:
         video_url=urls[0] if urls else None,
         video_urls=urls,
         error_code=error_code,
-        error_message=reading.as_text(reading.find(data, dialect.ERROR_MESSAGE)),
+        error_message=_line(data, dialect.ERROR_MESSAGE),
         created_at=reading.as_time(reading.find(data, dialect.CREATED_AT)),
         completed_at=reading.as_time(reading.find(data, dialect.COMPLETED_AT)),
         raw=data,
@@ -263,14 +275,19 @@ def record_of(data: JSONObject, task_id: str) -> TaskRecord:
 def _status(data: JSONObject, urls: tuple[str, ...], error_code: int | None) -> TaskStatus:
     flags = [reading.find(data, (place,)) for place in dialect.STATUS]
     for number in map(reading.as_int, flags):
-        if number is not None:
-            # An unknown number must not end a paid task: it goes on being polled.
-            return dialect.STATUSES.get(number, TaskStatus.GENERATING)
+        if number is not None and number in dialect.STATUSES:
+            return dialect.STATUSES[number]
+    # An unknown status must not end a paid task: it goes on being polled.
     if any(flag is not None for flag in flags):
         return TaskStatus.GENERATING
     if urls:
         return TaskStatus.SUCCESS
-    return TaskStatus.GENERATING if error_code is None else TaskStatus.FAILED
+    has_failed = error_code is not None and error_code >= _FIRST_ERROR
+    return TaskStatus.FAILED if has_failed else TaskStatus.GENERATING
+
+
+def _line(data: JSONObject, places: tuple[dialect.Place, ...]) -> str | None:
+    return reading.as_line(reading.find(data, places), _LONGEST_WORDS)
 
 
 def _links(data: JSONObject) -> tuple[str, ...]:
@@ -285,14 +302,14 @@ def video_of(record: TaskRecord) -> Video:
 
     Raises:
         TaskFailedError: The task failed.
-        UnexpectedResponseError: The service calls it a success and names no link.
+        UnexpectedResponseError: It is not finished, or is so without a link.
     """
     if record.status is TaskStatus.FAILED:
         raise failure_of(record)
     if record.video_url is None:
         raise UnexpectedResponseError(
-            f"task {record.task_id} is finished without a link to its video; ask for it later with"
-            f" veo.task({record.task_id!r})",
+            f"task {record.task_id} is {record.status} and has no link to its video; ask for it"
+            f" later with veo.task({record.task_id!r})",
             code=_OK,
             http_status=_OK,
             task_id=record.task_id,
@@ -302,8 +319,8 @@ def video_of(record: TaskRecord) -> Video:
         url=record.video_url,
         urls=record.video_urls,
         duration=reading.as_float(reading.find(record.raw, dialect.DURATION)),
-        resolution=reading.as_text(reading.find(record.raw, dialect.RESOLUTION)),
-        aspect_ratio=reading.as_text(reading.find(record.raw, dialect.ASPECT_RATIO)),
+        resolution=_line(record.raw, dialect.RESOLUTION),
+        aspect_ratio=_line(record.raw, dialect.ASPECT_RATIO),
         seed=reading.as_int(reading.first(reading.find(record.raw, dialect.SEED))),
         has_audio=reading.as_bool(reading.first(reading.find(record.raw, dialect.HAS_AUDIO))),
         created_at=record.created_at,
@@ -316,20 +333,25 @@ def failure_of(record: TaskRecord) -> TaskFailedError:
     """Return the error that a failed task stands for."""
     reason = record.error_message or "no reason given"
     code = record.error_code
-    again = any(part in reason.lower() for part in dialect.AGAIN_WORDS)
-    is_retryable = again or (code is not None and code >= _FIRST_SERVER_ERROR)
+    is_retryable = _may_succeed(code, reason)
     remedy = (
         "the same request may succeed as a new task"
         if is_retryable
         else "change the prompt or the images before submitting again"
     )
     return TaskFailedError(
-        f"task {record.task_id} failed ({code or 'no code'}): {reason}; {remedy}",
+        f"task {record.task_id} failed ({code or 'no code'}): {reason.rstrip('.')}; {remedy}",
         task_id=record.task_id,
         code=code,
         reason=reason,
         is_retryable=is_retryable,
     )
+
+
+def _may_succeed(code: int | None, reason: str) -> bool:
+    if code is None:
+        return any(part in reason.lower() for part in dialect.AGAIN_WORDS)
+    return code == _NO_ANSWER or (code >= _FIRST_SERVER_ERROR and code != _SWITCHED_OFF)
 
 
 def encode_upgrade_1080p(task_id: str, path: str) -> HttpRequest:
@@ -357,7 +379,7 @@ def read_upgrade(response: HttpResponse, base: Video, resolution: str) -> Video 
             origin=resolution,
             raw=envelope.data if isinstance(envelope.data, dict) else {},
         )
-    if envelope.is_envelope and _is_not_ready(envelope):
+    if _is_not_ready(envelope):
         return None
     raise error_of(envelope, base.task_id)
 
@@ -367,6 +389,7 @@ def _upgrade_links(data: JSON) -> tuple[str, ...]:
 
 
 def _is_not_ready(envelope: Envelope) -> bool:
-    if envelope.code == _OK or _says(envelope, dialect.NOT_READY_WORDS):
-        return True
-    return envelope.code == _STILL_GENERATING and not _says(envelope, dialect.REFUSAL_WORDS)
+    if not envelope.is_envelope or _says(envelope, dialect.REFUSAL_WORDS):
+        return False
+    is_early = envelope.code in {_OK, _STILL_GENERATING}
+    return is_early or _says(envelope, dialect.CONVERTING_WORDS)

@@ -71,17 +71,20 @@ STATUSES: Final[Mapping[int, TaskStatus]] = {
     3: TaskStatus.FAILED,
 }
 
-# Parts of the service's sentences, in lower case (live document, section 4). A code alone does not
-# tell these apart: 400 is "still generating" in the spec and a refusal in the live service.
+# Parts of the service's sentences, in lower case (live document, section 4). Two codes do not tell
+# their meanings apart: 400 is "still generating" in the spec and a refusal in the live service, and
+# the live 422 says six different things. Beside other codes these words mean nothing.
+WORDED_CODES: Final = frozenset({400, 422})
 REFUSAL_WORDS: Final = (
     "flagged",
     "content polic",
-    "rejected by",
+    "rejected by flow",
     "only english prompts",
     "unsafe image",
     "fetch the image",
     "unable to generate audio",
 )
+FAILED_WORD: Final = "failed"  # all that a 422 says of a prompt with the name of a real person
 UNKNOWN_TASK_WORDS: Final = ("record is null", "recordinfo is null", "within 14 days")
 NOT_READY_WORDS: Final = (
     "is processing",
@@ -92,4 +95,6 @@ NOT_READY_WORDS: Final = (
     "result data not exist",
     "result data is empty",
 )
+CONVERTING_WORDS: Final = (*NOT_READY_WORDS, "generate")  # live document 2.5, a 422
+RUNNING_WORDS: Final = ("processing", "generating")  # spec: Error Codes, 400
 AGAIN_WORDS: Final = ("try again", "timeout", "internal error")

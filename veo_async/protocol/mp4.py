@@ -13,7 +13,7 @@ __all__: list[str] = []
 _HEADER: Final = 8
 _LARGE_HEADER: Final = 16  # size field 1: the real size follows as 64 bits
 _FIRST_KINDS: Final = frozenset({b"ftyp", b"styp"})
-_NEEDED: Final = frozenset({b"moov", b"mdat"})
+_INDEXES: Final = frozenset({b"moov", b"moof"})
 
 
 @attrs.define
@@ -56,13 +56,14 @@ class BoxWalk:
             self.fault = f"it starts with {bytes(self._header[:8])!r}, not with an ftyp box"
             return
         size = int.from_bytes(self._header[:4], "big")
+        self._to_the_end = size == 0
         if size == 1:
             size = int.from_bytes(self._header[8:16], "big")
-        if size == 0:
-            self._to_the_end = True
-        elif size < len(self._header):
+        if size < len(self._header) and not self._to_the_end:
             self.fault = f"its box {kind!r} at {self._box_end} claims {size} bytes"
             return
+        if kind == b"moof":
+            self._kinds.discard(b"mdat")  # each fragment's index is followed by its own samples
         self._kinds.add(kind)
         self._box_end += size
         self._header.clear()
@@ -80,8 +81,6 @@ class BoxWalk:
             return "its last box has no size and the transfer had no length"
         if not self._to_the_end and (self._header or self._box_end != self.position):
             return f"it ends at byte {self.position}, inside a box that ends at {self._box_end}"
-        missing = _NEEDED - self._kinds
-        if missing and b"moof" not in self._kinds:
-            names = ", ".join(sorted(kind.decode() for kind in missing))
-            return f"it has no {names} box"
-        return None
+        if not self._kinds & _INDEXES:
+            return "it has no moov box"
+        return None if b"mdat" in self._kinds else "it has no mdat box where one is due"

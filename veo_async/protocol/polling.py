@@ -1,7 +1,6 @@
 """When to ask for a task next, and when to believe a bad answer."""
 
-from veo_async.errors import APIError, NotFoundError, VeoError
-from veo_async.protocol.retry import is_transient
+from veo_async.errors import AuthenticationError, NotFoundError, ValidationError, VeoError
 from veo_async.settings import POLL_JITTER, UNKNOWN_ID_GRACE, PollPolicy
 
 __all__: list[str] = []
@@ -33,7 +32,8 @@ def is_final(error: VeoError, *, in_a_row: int, believed_after: int, age: float 
     """Return whether a failed poll ends the watching of a task.
 
     One bad answer never does: a definite refusal counts only when it repeats, and an unknown id
-    only when the task is old enough for the service to know it.
+    only when the task is old enough for the service to know it. Credits that ran out say nothing of
+    a task that is paid already.
 
     Args:
         error: What the poll raised.
@@ -41,7 +41,7 @@ def is_final(error: VeoError, *, in_a_row: int, believed_after: int, age: float 
         believed_after: How many make it final.
         age: Seconds since the submit; None for a task of an earlier process.
     """
-    if not isinstance(error, APIError) or is_transient(error):
+    if not isinstance(error, AuthenticationError | NotFoundError | ValidationError):
         return False
     if isinstance(error, NotFoundError) and age is not None and age < UNKNOWN_ID_GRACE:
         return False

@@ -12,13 +12,14 @@ import attrs
 
 __all__: list[str] = []
 
-_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.ASCII)
-_STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e\x80-\xff]*"')
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.ASCII | re.IGNORECASE)
+_STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e\x80-\xff]+"')  # an empty one tells nothing apart
 _EXPIRED = frozenset({401, 403, 404, 410})
 _PAGES = ("text/", "application/xml", "application/json", "application/xhtml")
 _OK = 200
 _PARTIAL = 206
 _UNSATISFIABLE = 416
+_QUOTED = 80  # characters of a header in a reason, which ends up in a message for people
 
 
 @attrs.frozen(kw_only=True)
@@ -94,7 +95,7 @@ def judge(held: Held, status: int, headers: Mapping[str, str]) -> Answer:
             return refusal
         etag = strong_etag(headers.get("ETag"))
         if status == _PARTIAL:
-            return _judge_part(held, etag, headers.get("Content-Range"))
+            return _judge_part(held, etag, headers)
         return Answer(verdict=Verdict.WHOLE, etag=etag, total=_length(headers))
     if status == _UNSATISFIABLE and held.size:
         return _judge_unsatisfiable(held, headers.get("Content-Range"))
@@ -104,29 +105,35 @@ def judge(held: Held, status: int, headers: Mapping[str, str]) -> Answer:
 def _not_a_video(headers: Mapping[str, str]) -> Answer | None:
     coding = headers.get("Content-Encoding", "identity").strip().lower()
     if coding not in {"", "identity"}:
-        return Answer(verdict=Verdict.FAILED, reason=f"unasked Content-Encoding {coding!r}")
+        return Answer(
+            verdict=Verdict.FAILED, reason=f"unasked Content-Encoding {coding[:_QUOTED]!r}"
+        )
     kind = headers.get("Content-Type", "").strip().lower()
     if kind.startswith(_PAGES):
-        return Answer(verdict=Verdict.EXPIRED, reason=f"{kind.split(';')[0]} in place of a video")
+        return Answer(verdict=Verdict.EXPIRED, reason=f"{kind[:_QUOTED]!r} in place of a video")
     return None
 
 
-def _judge_part(held: Held, etag: str | None, content_range: str | None) -> Answer:
-    match = _CONTENT_RANGE.fullmatch((content_range or "").strip())
-    if match is None:
-        return Answer(verdict=Verdict.CHANGED, reason=f"Content-Range {content_range!r}")
-    start, end = int(match[1]), int(match[2])
-    total = None if match[3] == "*" else int(match[3])
-    fits = (
-        start == held.size
-        and start <= end
-        and (total is None or end < total)
-        and (total is None or held.total is None or total == held.total)
-        and (etag is None or etag == held.etag or not held.size)
+def _judge_part(held: Held, etag: str | None, headers: Mapping[str, str]) -> Answer:
+    content_range = headers.get("Content-Range", "").strip()
+    changed = Answer(
+        verdict=Verdict.CHANGED,
+        reason=f"Content-Range {content_range[:_QUOTED]!r}, ETag {etag!r:.{_QUOTED}}",
     )
-    if not fits:
-        return Answer(verdict=Verdict.CHANGED, reason=f"Content-Range {content_range!r}")
-    return Answer(verdict=Verdict.GOES_ON, etag=etag or held.etag, total=total or held.total)
+    match = _CONTENT_RANGE.fullmatch(content_range)
+    if match is None:
+        return changed
+    start, end = int(match[1]), int(match[2])
+    total = held.total if match[3] == "*" else int(match[3])
+    is_next = start == held.size and start <= end and (total is None or end < total)
+    is_same_size = held.total in {None, total}
+    # A part without the ETag of the bytes held may be one of another file, also where the host says
+    # that it looked at If-Range: some look past it.
+    is_same_file = not held.size or (etag is not None and etag == held.etag)
+    is_all_there = _length(headers) in {None, end - start + 1}
+    if is_next and is_same_size and is_same_file and is_all_there:
+        return Answer(verdict=Verdict.GOES_ON, etag=etag, total=total)
+    return changed
 
 
 def _judge_unsatisfiable(held: Held, content_range: str | None) -> Answer:
@@ -134,7 +141,7 @@ def _judge_unsatisfiable(held: Held, content_range: str | None) -> Answer:
         same = (content_range or "").strip() in {"", f"bytes */{held.total}"}
         if same:
             return Answer(verdict=Verdict.COMPLETE, etag=held.etag, total=held.total)
-    return Answer(verdict=Verdict.CHANGED, reason=f"HTTP 416, Content-Range {content_range!r}")
+    return Answer(verdict=Verdict.CHANGED, reason=f"HTTP 416, {(content_range or '')[:_QUOTED]!r}")
 
 
 def _length(headers: Mapping[str, str]) -> int | None:

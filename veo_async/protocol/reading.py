@@ -12,14 +12,20 @@ from veo_async.protocol.dialect import Place
 __all__: list[str] = []
 
 _LONGEST_ID = 256
+_LARGEST_INT = 10**18  # what is larger fits no database, and is no code of any service
+_UNREADABLE = "\N{REPLACEMENT CHARACTER}"
 _MILLISECONDS_FROM = 1e11  # a smaller number of milliseconds would lie before March 1973
 
 
 def parse(body: bytes | str) -> "JSON | Exception":
-    """Parse JSON; what cannot be parsed comes back as the exception that says why."""
+    """Parse JSON; what cannot be parsed comes back as the exception that says why.
+
+    A byte that is no UTF-8, or a bare control character, is tolerated inside a string: the echo of
+    a prompt, cut short by the service, must not hide a finished video.
+    """
     try:
-        text = body.decode("utf-8-sig") if isinstance(body, bytes) else body
-        return cast("JSON", json.loads(text))
+        text = body.decode("utf-8-sig", errors="replace") if isinstance(body, bytes) else body
+        return cast("JSON", json.loads(text, strict=False))
     except (ValueError, RecursionError) as error:
         return error
 
@@ -49,16 +55,16 @@ def _at(data: JSONObject, place: Place) -> JSON:
 
 
 def as_int(value: JSON) -> int | None:
-    """Read a whole number, also out of digits in a string."""
+    """Read a whole number of up to 18 digits, also out of digits in a string."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int):
-        return value
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
+        return value if abs(value) < _LARGEST_INT else None
+    if isinstance(value, float):
+        return int(value) if value.is_integer() and abs(value) < _LARGEST_INT else None
     if isinstance(value, str):
         digits = value.strip()
-        if digits.isascii() and digits.removeprefix("-").isdigit() and len(digits) <= 18:  # noqa: PLR2004  # fits 64 bits
+        if digits.isascii() and digits.removeprefix("-").isdigit() and len(digits) <= 18:  # noqa: PLR2004  # of _LARGEST_INT
             return int(digits)
     return None
 
@@ -79,19 +85,37 @@ def as_text(value: JSON) -> str | None:
     return value if isinstance(value, str) and value.strip() else None
 
 
+def as_line(value: JSON, most: int) -> str | None:
+    """Read words for people, as one line that a terminal and a log may show."""
+    if not isinstance(value, str):
+        return None
+    # Cut first: the rest, which may be a megabyte, is not looked at.
+    shown = "".join(c if c.isprintable() else " " for c in value[: 4 * most])
+    line = " ".join(shown.split())
+    return (line if len(line) <= most else line[: most - 1] + "…") or None
+
+
 def as_id(value: JSON) -> str | None:
     """Read an id: opaque, but printable and of a sane length."""
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value) if abs(value) < 10**_LONGEST_ID else None
     if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_ID:
         return None
-    return value if value.isprintable() and " " not in value else None
+    is_plain = value.isprintable() and " " not in value and _UNREADABLE not in value
+    return value if is_plain else None
 
 
 def as_urls(value: JSON) -> tuple[str, ...]:
-    """Read links: one, a list, or a list as JSON text. Anything that is not http(s) is left out."""
+    """Read links: one, a list, or a list as JSON text.
+
+    Left out is what is not http(s), and what holds a control character.
+    """
     texts = [member.strip() for member in _members(value) if isinstance(member, str)]
-    return tuple(text for text in texts if text.startswith(("https://", "http://")))
+    return tuple(
+        text
+        for text in texts
+        if text[:8].lower().startswith(("https://", "http://")) and text.isprintable()
+    )
 
 
 def _members(value: JSON) -> Sequence[JSON]:

@@ -7,7 +7,6 @@ from enum import Enum, auto
 
 from veo_async.errors import (
     APIError,
-    ConnectError,
     RateLimitError,
     ServerError,
     ServiceUnavailableError,
@@ -20,8 +19,9 @@ from veo_async.settings import RetryPolicy
 __all__: list[str] = []
 
 _LONGEST_DIGITS = 12  # of a Retry-After in seconds; more is nonsense and slow to convert
-_SERVER_STATUSES = range(500, 600)
-_REDIRECTS = range(300, 400)
+_REFUSING_STATUSES = range(300, 500)
+# Codes under HTTP 200 that say that no task was made (live document, section 4, and HTTP's own).
+_REFUSING_CODES = frozenset({400, 401, 402, 403, 404, 405, 413, 415, 422, 433, 451})
 
 
 class Taken(Enum):
@@ -41,25 +41,24 @@ def taken(error: VeoError) -> Taken:
         return Taken.TURNED_AWAY
     if isinstance(error, ServerError):
         return Taken.UNKNOWN
-    if isinstance(error, UnexpectedResponseError):
-        # A redirect or a refusal page of the edge in front means that the service never saw it.
-        refused = error.http_status >= _REDIRECTS.start
-        return Taken.REFUSED if refused else Taken.UNKNOWN
+    if isinstance(error, APIError):
+        # A redirect or a page of the edge in front means that the service never saw the request. A
+        # code under HTTP 200 is believed only where it is known to mean no.
+        is_no = error.http_status in _REFUSING_STATUSES or error.code in _REFUSING_CODES
+        return Taken.REFUSED if is_no else Taken.UNKNOWN
     return Taken.REFUSED
 
 
 def is_transient(error: VeoError) -> bool:
     """Return whether repeating a call that costs nothing may help."""
-    if isinstance(error, APIError):
-        return isinstance(
-            error, RateLimitError | ServiceUnavailableError | ServerError | UnexpectedResponseError
-        )
-    return isinstance(error, TransportError)
-
-
-def is_unreachable(error: VeoError) -> bool:
-    """Return whether no connection could be opened at all."""
-    return isinstance(error, ConnectError)
+    return isinstance(
+        error,
+        TransportError
+        | RateLimitError
+        | ServiceUnavailableError
+        | ServerError
+        | UnexpectedResponseError,
+    )
 
 
 def delay(policy: RetryPolicy, failures: int, retry_after: float | None, chance: float) -> float:
@@ -68,10 +67,11 @@ def delay(policy: RetryPolicy, failures: int, retry_after: float | None, chance:
     Args:
         policy: The bounds.
         failures: How many tries have failed, from 1.
-        retry_after: What the service asked for, in seconds.
+        retry_after: What the service asked for, in seconds. A 0 asks for nothing: obeyed, it
+            would make a service that is too busy busier.
         chance: A random number from 0 to 1.
     """
-    if retry_after is not None:
+    if retry_after:
         return min(retry_after, policy.cap)
     ceiling = min(policy.cap, policy.base * 2.0 ** min(failures - 1, 60))
     return ceiling * chance
