@@ -29,9 +29,13 @@ def tool() -> Callable[[str, str], str]:
     return find
 
 
-@pytest.fixture
-def unused_tcp_port() -> int:
-    """Return a port that was free a moment ago and that nobody listens on."""
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def unused_tcp_port() -> int:
+    """Return a port that was free a moment ago and that nobody listens on."""
+    return free_port()

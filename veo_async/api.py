@@ -114,7 +114,8 @@ class Api:
         asked = error.retry_after if isinstance(error, APIError) else None
         wait = retry.delay(self._policy, failures, asked, self._chance())
         self.retries += 1
-        _log.info("%s of task %s failed (%s); again in %.1f s", name, task_id, error, wait)
+        about = "a new task" if task_id is None else f"task {task_id}"
+        _log.info("%s of %s failed (%s); again in %.1f s", name, about, error, wait)
         self._emitter.emit(
             RetryScheduled(
                 call=name, task_id=task_id, attempt=failures, delay=wait, error=str(error)

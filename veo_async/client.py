@@ -13,18 +13,27 @@ from typing import TYPE_CHECKING, Self, Unpack
 
 import attrs
 
-from veo_async.configuration import Configuration, read_api_key, read_base_url
+from veo_async.configuration import Configuration, read_api_key, read_base_url, read_pace
 from veo_async.errors import (
+    APIError,
     BudgetExceededError,
     ClientClosedError,
     InvalidRequestError,
+    NotFoundError,
     TaskTimeoutError,
     VeoError,
 )
 from veo_async.events import Emitter, Observer
-from veo_async.files import target_of
-from veo_async.limits import LocalLimiter, PaceGate, TaskLimiter
-from veo_async.models import Download, RequestFields, TaskRecord, Video, VideoRequest
+from veo_async.files import refuse_existing, target_of
+from veo_async.limits import LocalLimiter, TaskLimiter
+from veo_async.models import (
+    Download,
+    RequestFields,
+    TaskRecord,
+    TaskStatus,
+    Video,
+    VideoRequest,
+)
 from veo_async.ownership import finished
 from veo_async.protocol import codec, polling
 from veo_async.protocol import retry as retry_rules
@@ -33,13 +42,14 @@ from veo_async.settings import (
     MAX_DOWNLOADS,
     MAX_TASKS,
     PACE,
+    UPGRADE_1080P_PRICE,
     PollPolicy,
     RetryPolicy,
     Statistics,
     Timeouts,
     estimated_credits,
 )
-from veo_async.submit import Submission, uncertain, with_token
+from veo_async.submit import Submission, uncertain, warn_of_orphan, with_token
 from veo_async.task import VideoTask
 
 if TYPE_CHECKING:
@@ -104,13 +114,14 @@ class VeoClient:
         self._closing: asyncio.Task[None] | None = None
         self._is_closed = False
         self._committed = 0
+        self._upgraded_ids: set[str] = set()
         key = read_api_key(api_key)
         del api_key  # or it would stand in the traceback of whatever else is wrong
         self._settings = Configuration(
             key=key,
             base_url=read_base_url(base_url),
             limiter=LocalLimiter(max_tasks) if limiter is None else limiter,
-            gate=PaceGate(pace),
+            gate=read_pace(pace),
             poll=poll,
             retry=retry,
             timeouts=timeouts,
@@ -146,6 +157,8 @@ class VeoClient:
             APIError: The service refused; its class says what to do.
             TransportError: The service could not be reached. Nothing was sent.
             LimiterError: The slots could not be counted. Nothing was sent.
+            ClientClosedError: The client was closed. Nothing was sent.
+            WrongLoopError: This is another event loop or process than the client's.
         """
         wanted = _request(request, fields)
         runtime = self._started()
@@ -154,37 +167,40 @@ class VeoClient:
             wanted = wanted.evolve(callback_url=with_token(self._settings.callback_url, key))
         codec.encode_generate(wanted)
         job = Submission(key=key, request=wanted)
-        self._commit(wanted)
+        self._commit(estimated_credits(wanted))
         try:
             return await runtime.owned.call(
                 self._submit(runtime, job), may_be_withdrawn=lambda: job.may_be_withdrawn
             )
         except ClientClosedError:
+            if job.task_id is not None:
+                return runtime.watcher.attach(job.task_id)
             if job.may_be_withdrawn:
                 raise
             raise uncertain(job, "the client was closed before it came") from None
         except asyncio.CancelledError:
             job.is_orphan = True
+            if job.task_id is not None:
+                warn_of_orphan(job.task_id)
             raise
 
     async def _submit(self, runtime: "Runtime", job: Submission) -> VideoTask:
+        def begin(task_id: str) -> VideoTask:
+            return runtime.watcher.begin(task_id, job.key, job.request)
+
         try:
-            task_id = await runtime.submitter.run(job)
+            return await runtime.submitter.run(job, begin)
         finally:
             if job.may_be_withdrawn:
                 self._committed -= estimated_credits(job.request)
-        return runtime.watcher.begin(task_id, job.key, job.request)
 
-    def _commit(self, request: VideoRequest) -> None:
-        needed = estimated_credits(request)
-        if (
-            self._settings.max_credits is not None
-            and self._committed + needed > self._settings.max_credits
-        ):
-            left = self._settings.max_credits - self._committed
+    def _commit(self, needed: int) -> None:
+        most = self._settings.max_credits
+        if most is not None and self._committed + needed > most:
+            left = most - self._committed
             raise BudgetExceededError(
-                f"this video may cost {needed} credits and max_credits leaves {left}; raise"
-                " max_credits to go on",
+                f"this may cost {needed} credits and max_credits leaves {left}; go on with a client"
+                " that may spend more",
                 needed=needed,
                 left=left,
             )
@@ -201,7 +217,11 @@ class VeoClient:
             VeoError: What `submit` and `VideoTask.wait` raise.
         """
         task = await self.submit(request, **fields)
-        return await task.wait()
+        try:
+            return await task.wait()
+        except asyncio.CancelledError:
+            warn_of_orphan(task.id)
+            raise
 
     def task(self, task_id: str) -> VideoTask:
         """Return a task by its id, also one of an earlier process.
@@ -219,16 +239,25 @@ class VeoClient:
     async def status(self, task: VideoTask | str) -> TaskRecord:
         """Ask the service once for a task, and again only after failures that may pass.
 
+        An id that this client got in the last 90 s, and that the service does not know yet, is
+        generating.
+
         Raises:
+            InvalidRequestError: It cannot be an id.
             NotFoundError: The service does not know it.
             APIError: The service refused to answer.
             TransportError: No answer came.
         """
         runtime = self._started()
         task_id = _task_id(task)
-        return await runtime.api.repeated(
-            "record-info", task_id, lambda: runtime.api.record_info(task_id)
-        )
+        try:
+            return await runtime.api.repeated(
+                "record-info", task_id, lambda: runtime.api.record_info(task_id)
+            )
+        except NotFoundError:
+            if not runtime.watcher.is_fresh(task_id):
+                raise
+            return TaskRecord(task_id=task_id, status=TaskStatus.GENERATING)
 
     async def upgrade_1080p(self, video: Video | VideoTask | str) -> Video:
         """Convert a finished video to 1080P (spec: Get 1080P Video), and wait until it is ready.
@@ -240,9 +269,22 @@ class VeoClient:
 
         Raises:
             TaskTimeoutError: It is not ready after `Timeouts.task` seconds.
+            BudgetExceededError: It would cost more than `max_credits` leaves.
             VeoError: What `VideoTask.wait` raises; `APIError` when the service refuses.
         """
-        return await self._upgraded(await self._video(video))
+        runtime = self._started()
+        base = await self._video(video)
+        is_new = base.task_id not in self._upgraded_ids
+        if is_new:
+            self._commit(UPGRADE_1080P_PRICE)
+            self._upgraded_ids.add(base.task_id)
+        try:
+            return await runtime.owned.call(self._upgraded(base), may_be_withdrawn=lambda: True)
+        except APIError:
+            if is_new:
+                self._committed -= UPGRADE_1080P_PRICE
+                self._upgraded_ids.discard(base.task_id)
+            raise
 
     async def _upgraded(self, base: Video) -> Video:
         runtime = self._started()
@@ -261,15 +303,16 @@ class VeoClient:
                 wait = runtime.api.wait_after("1080p", base.task_id, failures, error)
             if video is not None:
                 return video
-            if asyncio.get_running_loop().time() >= deadline:
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0:
                 raise TaskTimeoutError(
                     f"the 1080P video of task {base.task_id} is not ready after"
                     f" {self._settings.timeouts.task:g} s; ask for it again later, which is free",
                     task_id=base.task_id,
                 )
-            await asyncio.sleep(
-                polling.next_poll(self._settings.poll.upgrade_every, wait, runtime.chance.random())
-            )
+            interval = self._settings.poll.upgrade_every
+            pause = polling.next_poll(interval, wait, runtime.chance.random())
+            await asyncio.sleep(min(pause, left))
 
     async def _video(self, video: Video | VideoTask | str) -> Video:
         if isinstance(video, Video):
@@ -299,8 +342,11 @@ class VeoClient:
             FileExistsError: There is one and `overwrite` is false. No byte has moved.
             DownloadError: It could not be brought; its class says why.
             TransportError: The storage host cannot be reached.
+            VeoError: What `VideoTask.wait` raises, for a task or an id.
         """
         runtime = self._started()
+        if not overwrite and not isinstance(video, Video):
+            refuse_existing(target_of(to, _task_id(video)))
         found = await self._video(video)
         work = runtime.downloader.save(
             found, target_of(to, found.task_id), overwrite=overwrite, renew=self._renewed
@@ -317,6 +363,7 @@ class VeoClient:
         Raises:
             DownloadError: It cannot be had.
             TransportError: The storage host cannot be reached.
+            VeoError: What `VideoTask.wait` raises, for a task or an id.
         """
         runtime = self._started()
         found = await self._video(video)
@@ -370,7 +417,8 @@ class VeoClient:
         self._is_closed = True
         if self._runtime is None:
             return
-        self._runtime.check_home()
+        self._runtime.home.check_place()
+        self._runtime.home.is_closed = True
         if self._closing is None:
             self._closing = asyncio.get_running_loop().create_task(self._runtime.close())
         await finished(self._closing)
@@ -388,7 +436,7 @@ class VeoClient:
             from veo_async.runtime import Runtime  # noqa: PLC0415  # loaded by __init__
 
             self._runtime = Runtime.start(self._settings)
-        self._runtime.check_home()
+        self._runtime.home.check()
         return self._runtime
 
     def __del__(self) -> None:

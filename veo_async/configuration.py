@@ -2,14 +2,15 @@
 
 import os
 import ssl as ssl_module
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from veo_async.errors import ConfigurationError
 from veo_async.events import Emitter
 from veo_async.limits import PaceGate, TaskLimiter
+from veo_async.models import is_http_url
 from veo_async.settings import (
     BASE_URL,
     BASE_URL_VARIABLE,
@@ -53,35 +54,58 @@ def read_base_url(given: str | None) -> str:
         ConfigurationError: It is no http(s) address.
     """
     url = given or os.environ.get(BASE_URL_VARIABLE) or BASE_URL
-    remedy = f"give one such as {BASE_URL}"
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError as error:
-        raise ConfigurationError(f"the base URL cannot be read ({error}); {remedy}") from None
-    if parts.username is not None or parts.query or parts.fragment:
-        raise ConfigurationError(f"the base URL holds more than an address and a path; {remedy}")
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ConfigurationError(f"the base URL {url!r} is not http(s); {remedy}")
-    return url.rstrip("/")
+    if is_http_url(url) and not {"?", "#"} & {*url}:
+        return url.rstrip("/")
+    # The URL is not shown, since what is wrong with it may be a password in it.
+    raise ConfigurationError(
+        f"the base URL is not an http(s) address with at most a path; give one such as {BASE_URL}"
+    )
 
 
 def _at_least_one(_owner: object, field: "attrs.Attribute[int]", value: int) -> None:
-    if value < 1:
-        raise ConfigurationError(f"{field.name} is {value}; give 1 or more")
+    if type(value) is not int or value < 1:
+        raise ConfigurationError(f"{field.name} is {value!r}; give a whole number of 1 or more")
 
 
-def _not_negative(_owner: object, field: "attrs.Attribute[int | None]", value: int | None) -> None:
-    if value is not None and value < 0:
-        raise ConfigurationError(f"{field.name} is {value}; give credits of 0 or more, or None")
+def _credits(_owner: object, field: "attrs.Attribute[int | None]", value: int | None) -> None:
+    if value is not None and (type(value) is not int or value < 0):
+        raise ConfigurationError(f"{field.name} is {value!r}; give credits of 0 or more, or None")
 
 
 def _http(_owner: object, field: "attrs.Attribute[str | None]", value: str | None) -> None:
-    if value is None:
-        return
-    parts = urlsplit(value)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    if value is not None and not is_http_url(value):
         raise ConfigurationError(f"{field.name} is {value!r}; give an http:// or https:// URL")
+
+
+def _proxy(_owner: object, field: "attrs.Attribute[str | None]", value: str | None) -> None:
+    # It may hold a password, so it is checked less and never shown.
+    if value is not None and not value.startswith(("http://", "https://")):
+        raise ConfigurationError(f"{field.name} is no http:// or https:// URL; give one, or None")
+
+
+def _policy(kind: type[object]) -> Callable[[object, "attrs.Attribute[Any]", object], None]:
+    def check(_owner: object, field: "attrs.Attribute[Any]", value: object) -> None:
+        if not isinstance(value, kind):
+            raise ConfigurationError(f"{field.name} is {value!r}; give a {kind.__name__}")
+
+    return check
+
+
+def read_pace(given: tuple[int, float] | None) -> PaceGate:
+    """Return a gate for a pace.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    try:
+        is_pace = given is None or (given[0] >= 1 and given[1] > 0 and given[0] == int(given[0]))
+        if is_pace:
+            return PaceGate(given)
+    except (TypeError, IndexError, ValueError):
+        pass
+    raise ConfigurationError(
+        f"pace is {given!r}; give (how many, in how many seconds), or None for no limit"
+    )
 
 
 @attrs.frozen(kw_only=True)
@@ -92,13 +116,13 @@ class Configuration:
     base_url: str
     limiter: TaskLimiter = attrs.field(repr=False)
     gate: PaceGate = attrs.field(repr=False)
-    poll: PollPolicy
-    retry: RetryPolicy
-    timeouts: Timeouts
+    poll: PollPolicy = attrs.field(validator=_policy(PollPolicy))
+    retry: RetryPolicy = attrs.field(validator=_policy(RetryPolicy))
+    timeouts: Timeouts = attrs.field(validator=_policy(Timeouts))
     max_downloads: int = attrs.field(validator=_at_least_one)
-    max_credits: int | None = attrs.field(validator=_not_negative)
+    max_credits: int | None = attrs.field(validator=_credits)
     connector: "aiohttp.BaseConnector | None" = attrs.field(repr=False)
-    proxy: str | None = attrs.field(validator=_http, repr=False)
+    proxy: str | None = attrs.field(validator=_proxy, repr=False)
     ssl: ssl_module.SSLContext | bool
     callback_url: str | None = attrs.field(validator=_http)
     emitter: Emitter = attrs.field(repr=False)

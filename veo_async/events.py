@@ -1,5 +1,6 @@
 """Progress as frozen records, and the Protocol of what listens to them."""
 
+import asyncio
 import logging
 from pathlib import Path
 from typing import Protocol, TypeAlias
@@ -182,5 +183,5 @@ class Emitter:
             return
         try:
             self.observer(event)
-        except Exception:  # noqa: BLE001  # an observer must not cost a paid task
+        except (Exception, asyncio.CancelledError):  # noqa: BLE001  # it must not cost a paid task
             _log.exception("on_event failed on %s; the work goes on", type(event).__name__)

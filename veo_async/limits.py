@@ -6,16 +6,21 @@ longest plausible age has passed.
 """
 
 import asyncio
+import logging
 from collections import deque
+from collections.abc import Awaitable
 from contextlib import suppress
 from typing import Protocol, runtime_checkable
 
 import attrs
 
 from veo_async.errors import ConfigurationError
-from veo_async.settings import MAX_TASKS
+from veo_async.ownership import uncut
+from veo_async.settings import LIMITER_SECONDS, MAX_TASKS
 
 __all__ = ["LimiterStatistics", "LocalLimiter", "TaskLimiter"]
+
+_log = logging.getLogger("veo_async")
 
 
 @attrs.frozen(kw_only=True)
@@ -51,11 +56,18 @@ class TaskLimiter(Protocol):
         """Hold a slot for a task that runs, or may run, for so many seconds at most.
 
         Works without a reservation and above the total, since the task is a fact by then.
+
+        Raises:
+            LimiterError: The slots cannot be counted.
         """
         ...
 
     async def release(self, key: str) -> None:
-        """Give the key's slot back. A key that holds none is no error."""
+        """Give the key's slot back. A key that holds none is no error.
+
+        Raises:
+            LimiterError: The slots cannot be counted.
+        """
         ...
 
     def statistics(self) -> LimiterStatistics:
@@ -71,8 +83,8 @@ class LocalLimiter:
     """
 
     def __init__(self, total: int = MAX_TASKS) -> None:
-        if total < 1:
-            raise ConfigurationError(f"max_tasks is {total}; give 1 or more")
+        if type(total) is not int or total < 1:
+            raise ConfigurationError(f"max_tasks is {total!r}; give a whole number of 1 or more")
         self._total = total
         self._held: dict[str, float | None] = {}  # key → when it lapses; None: never by itself
         self._waiting: deque[tuple[str, asyncio.Future[None]]] = deque()
@@ -164,32 +176,47 @@ class PaceGate:
     """
 
     def __init__(self, pace: tuple[int, float] | None) -> None:
-        if pace is not None and not (pace[0] >= 1 and pace[1] > 0):
-            raise ConfigurationError(
-                f"pace is {pace}; give (how many, in how many seconds), or None for no limit"
-            )
         self._pace = pace
         self._departures: deque[float] = deque(maxlen=pace[0] if pace else 0)
         self._held_until = 0.0
+        self._turn = asyncio.Lock()  # first come, first served; a cancelled one leaves no trace
 
-    def book_nowait(self, now: float) -> float:
-        """Book the next departure and return its time."""
-        departure = max(now, self._held_until)
-        if self._pace is not None:
-            count, seconds = self._pace
-            if len(self._departures) == count:
-                departure = max(departure, self._departures[0] + seconds)
-            self._departures.append(departure)
-        return departure
+    def earliest(self) -> float:
+        """Return the time from which the next one may pass."""
+        if self._pace is None or len(self._departures) < self._pace[0]:
+            return self._held_until
+        return max(self._held_until, self._departures[0] + self._pace[1])
+
+    def depart_nowait(self, now: float) -> None:
+        """Count one that passes now."""
+        self._departures.append(now)
 
     def hold(self, until: float) -> None:
         """Let nobody pass before that time: the service asked for it."""
         self._held_until = max(self._held_until, until)
 
     async def wait(self) -> None:
-        """Wait for one's departure."""
+        """Wait for one's turn and pass."""
         loop = asyncio.get_running_loop()
-        departure = self.book_nowait(loop.time())
-        # The hold may be prolonged during the sleep, so it is looked at again.
-        while (left := max(departure, self._held_until) - loop.time()) > 0:  # noqa: ASYNC110
-            await asyncio.sleep(left)
+        async with self._turn:
+            # The hold may be prolonged during the sleep, so it is looked at again.
+            while (left := self.earliest() - loop.time()) > 0:  # noqa: ASYNC110
+                await asyncio.sleep(left)
+            self.depart_nowait(loop.time())
+
+
+async def settled(telling: Awaitable[None], about: str) -> None:
+    """Tell a limiter what is a fact by now.
+
+    A cancellation waits for it, and its failure is logged: neither may cost a task that is paid. A
+    slot that could not be given back lapses by itself.
+    """
+
+    async def bounded() -> None:
+        async with asyncio.timeout(LIMITER_SECONDS):
+            await telling
+
+    try:
+        await uncut(bounded())
+    except Exception as error:  # noqa: BLE001  # a limiter may be anybody's
+        _log.warning("the slot of %s could not be settled: %r; it lapses by itself", about, error)

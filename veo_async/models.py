@@ -116,7 +116,8 @@ def _refuse(field: str, value: object, remedy: str) -> InvalidRequestError:
     return InvalidRequestError(f"{field} is {_shown(value)}; {remedy}", field=field)
 
 
-def _is_http_url(value: str) -> bool:
+def is_http_url(value: str) -> bool:
+    """Return whether a text is an absolute http(s) URL without blanks or credentials."""
     if not value.isprintable() or " " in value or "\\" in value:
         return False
     try:
@@ -128,7 +129,7 @@ def _is_http_url(value: str) -> bool:
 
 
 def _url(field: str, value: object) -> str:
-    if isinstance(value, str) and _is_http_url(value):
+    if isinstance(value, str) and is_http_url(value):
         return value
     raise _refuse(field, value, "give an absolute http:// or https:// URL")
 

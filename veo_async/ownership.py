@@ -7,12 +7,13 @@ in a task of its own here, and `aclose()` drains it.
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 import anyio
 
-from veo_async.errors import ClientClosedError
+from veo_async.errors import ClientClosedError, WrongLoopError
 
 __all__: list[str] = []
 
@@ -54,6 +55,56 @@ async def uncut(work: Awaitable[_T]) -> _T:
     return await finished(asyncio.get_running_loop().create_task(run()))
 
 
+def running_loop() -> asyncio.AbstractEventLoop:
+    """Return the loop that runs here.
+
+    Raises:
+        WrongLoopError: None does.
+    """
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise WrongLoopError(
+            "no event loop is running here; use the client from a coroutine, run by asyncio.run()"
+        ) from None
+
+
+class Home:
+    """The event loop and the process that a client's parts belong to, until it is closed."""
+
+    def __init__(self) -> None:
+        self.is_closed: bool = False
+        self._loop = running_loop()
+        self._pid = os.getpid()
+
+    def check(self) -> None:
+        """Make sure that the caller is at home, and that nobody closed it.
+
+        Raises:
+            ClientClosedError: The client was closed.
+            WrongLoopError: This is another event loop or process.
+        """
+        self.check_place()
+        if self.is_closed:
+            raise ClientClosedError("this client was closed; make a new one")
+
+    def check_place(self) -> None:
+        """Make sure that the caller is at home.
+
+        Raises:
+            WrongLoopError: This is another event loop or process.
+        """
+        if self._pid != os.getpid():
+            raise WrongLoopError(
+                "this client was used before the process forked; make one in each process"
+            )
+        if self._loop is not running_loop():
+            raise WrongLoopError(
+                "this client belongs to another event loop; make one in each loop, and close it"
+                " there"
+            )
+
+
 class OwnedTasks:
     """The running work of one client."""
 
@@ -66,10 +117,10 @@ class OwnedTasks:
         """Start work that nobody waits for."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks[task] = may_be_withdrawn
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._forget)
         return task
 
-    def _ended(self, task: "asyncio.Task[Any]") -> None:
+    def _forget(self, task: "asyncio.Task[Any]") -> None:
         self._tasks.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.debug("%s ended with %r", task.get_coro(), error)

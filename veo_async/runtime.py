@@ -1,8 +1,6 @@
 """What a client is made of once it runs: all of it in one event loop and one process."""
 
-import asyncio
 import logging
-import os
 import random
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,8 +9,7 @@ import attrs
 from veo_async.api import Api
 from veo_async.configuration import Configuration
 from veo_async.download import Downloader
-from veo_async.errors import WrongLoopError
-from veo_async.ownership import OwnedTasks
+from veo_async.ownership import Home, OwnedTasks
 from veo_async.settings import DISK_THREADS, Statistics
 from veo_async.submit import Submitter
 from veo_async.task import Watcher
@@ -21,20 +18,6 @@ from veo_async.transport import Transport
 __all__: list[str] = []
 
 _log = logging.getLogger("veo_async")
-
-
-def running_loop() -> asyncio.AbstractEventLoop:
-    """Return the loop that runs here.
-
-    Raises:
-        WrongLoopError: None does.
-    """
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        raise WrongLoopError(
-            "no event loop is running here; use the client from a coroutine, run by asyncio.run()"
-        ) from None
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -51,8 +34,7 @@ class Runtime:
         settings: What the client was told.
         transport: The wire.
         executor: The threads that write files.
-        loop: The event loop that all this belongs to.
-        pid: The process that all this belongs to.
+        home: The event loop and process that all this belongs to.
     """
 
     api: Api
@@ -64,13 +46,12 @@ class Runtime:
     settings: Configuration
     transport: Transport
     executor: ThreadPoolExecutor
-    loop: asyncio.AbstractEventLoop
-    pid: int = attrs.field(factory=os.getpid)
+    home: Home
 
     @classmethod
     def start(cls, settings: Configuration) -> "Runtime":
         """Put the parts together in the running loop."""
-        loop = running_loop()
+        home = Home()
         chance = random.SystemRandom()
         owned = OwnedTasks()
         executor = ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="veo_async_disk")
@@ -102,6 +83,7 @@ class Runtime:
                 emitter=settings.emitter,
                 chance=chance.random,
                 spawn=owned.spawn,
+                home=home,
             ),
             downloader=Downloader(
                 transport,
@@ -117,24 +99,8 @@ class Runtime:
             settings=settings,
             transport=transport,
             executor=executor,
-            loop=loop,
+            home=home,
         )
-
-    def check_home(self) -> None:
-        """Make sure that the caller is where the parts are.
-
-        Raises:
-            WrongLoopError: It is not.
-        """
-        if self.pid != os.getpid():
-            raise WrongLoopError(
-                "this client was used before the process forked; make one in each process"
-            )
-        if self.loop is not running_loop():
-            raise WrongLoopError(
-                "this client belongs to another event loop; make one in each loop, and close it"
-                " there"
-            )
 
     def statistics(self) -> Statistics:
         """Return what is being done at this moment."""
@@ -156,6 +122,9 @@ class Runtime:
         left = [task.id for task in self.watcher.active]
         await self.owned.drain(self.settings.timeouts.close)
         if left:
-            _log.info("closed while tasks go on at the service: %s", ", ".join(left))
+            _log.warning(
+                "closed, and paid tasks go on at the service: %s; attach with veo.task(id)",
+                ", ".join(left),
+            )
         await self.transport.aclose()
         self.executor.shutdown()

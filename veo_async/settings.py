@@ -16,6 +16,8 @@ BASE_URL_VARIABLE: Final = "KIE_BASE_URL"
 
 MAX_TASKS: Final = 10  # spec: Concurrent Tasks, per account
 PACE: Final = (20, 10.0)  # live document 2.12: 20 creates per 10 s and account
+LIMITER_SECONDS: Final = 5.0  # for a shared limiter to take note of a fact; a Redis call needs 1 ms
+PROMPT_SECONDS: Final = 0.25  # that a result may wait for its slot to be given back
 MAX_DOWNLOADS: Final = 8  # enough for ten slots of 60 s clips at 0.5 MB/s a file, few for a disk
 
 URL_LIFETIME: Final = 20 * 60.0  # spec: Download TTL, seconds since the link was handed out

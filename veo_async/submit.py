@@ -6,7 +6,9 @@ it dropped it (429, 455). Everything else that goes wrong after that is uncertai
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import attrs
@@ -14,14 +16,15 @@ import attrs
 from veo_async.api import Api
 from veo_async.errors import LimiterError, SubmitUncertainError, VeoError
 from veo_async.events import Emitter, SubmitFailed, SubmitStarted, TaskSubmitted
-from veo_async.limits import PaceGate, TaskLimiter
+from veo_async.limits import PaceGate, TaskLimiter, settled
 from veo_async.models import VideoRequest
 from veo_async.protocol import retry
-from veo_async.protocol.lifecycle import SLOTS, Event, Slot, State, advance
+from veo_async.protocol.lifecycle import SLOTS, Slot, State, Step, advance
 from veo_async.settings import RetryPolicy, Timeouts
 
 __all__: list[str] = []
 
+_T = TypeVar("_T")
 _log = logging.getLogger("veo_async")
 
 
@@ -33,15 +36,17 @@ class Submission:
         key: Random token that names it.
         request: What is asked for.
         state: Where it stands.
+        task_id: What it became, as soon as that is known.
         is_orphan: Whether its caller has left.
     """
 
     key: str
     request: VideoRequest
     state: State = State.WAITING
+    task_id: str | None = None
     is_orphan: bool = False
 
-    def take(self, event: Event) -> None:
+    def take(self, event: Step) -> None:
         """Move along the table of `protocol.lifecycle`."""
         self.state = advance(self.state, event)
 
@@ -80,11 +85,15 @@ class Submitter:
         self._timeouts = timeouts
         self._emitter = emitter
 
-    async def run(self, job: Submission) -> str:
-        """Return the id of the task that `job` made.
+    async def run(self, job: Submission, begin: Callable[[str], _T]) -> _T:
+        """Carry `job` to its task id, and return what `begin` makes of that.
 
         Run it in a task that its caller's cancellation does not reach: once the request has left,
         being cancelled loses the answer.
+
+        Args:
+            job: What to submit.
+            begin: Called with the id in the turn in which it is known, before anything can fail.
 
         Raises:
             SubmitUncertainError: The answer was lost; a task may exist.
@@ -92,11 +101,11 @@ class Submitter:
             TransportError: Nothing could be sent.
             LimiterError: The slots could not be counted.
         """
-        await self._limiter.reserve(job.key)
-        job.take(Event.SLOT_GRANTED)
+        await self._asked(self._limiter.reserve(job.key))
+        job.take(Step.SLOT_GRANTED)
         try:
             self._emitter.emit(SubmitStarted(key=job.key, request=job.request))
-            task_id = await self._send_until_taken(job)
+            return await self._send_until_taken(job, begin)
         except VeoError as error:
             self._tell_of(job, error)
             raise
@@ -106,73 +115,93 @@ class Submitter:
             raise
         finally:
             await self._settle_slot(job)
-        return task_id
 
-    async def _send_until_taken(self, job: Submission) -> str:
+    async def _asked(self, answer: Awaitable[None]) -> None:
+        """Ask the limiter for something without which nothing may be sent."""
+        try:
+            await answer
+        except VeoError:
+            raise
+        except Exception as error:
+            raise LimiterError(
+                f"the limiter failed ({error!r}), so nothing was sent; mend it and submit again"
+            ) from error
+
+    async def _send_until_taken(self, job: Submission, begin: Callable[[str], _T]) -> _T:
         loop = asyncio.get_running_loop()
         started = loop.time()
-        failures = 0
+        turned_away = not_sent = 0
         while True:
             await self._gate.wait()
             try:
                 task_id = await self._api.generate(job.request, partial(self._leave, job))
             except VeoError as error:
-                failures += 1
-                wait = self._wait_or_raise(job, error, failures, loop.time() - started)
+                if retry.taken(error) is retry.Taken.NOT_SENT:
+                    not_sent += 1
+                    wait = self._after_not_sent(job, error, not_sent)
+                else:
+                    turned_away += 1
+                    wait = self._after_an_answer(job, error, turned_away, loop.time() - started)
             else:
-                job.take(Event.ACCEPTED)
+                job.take(Step.ACCEPTED)
+                job.task_id = task_id
+                begun = begin(task_id)
                 self._tell_id(job, task_id)
-                return task_id
+                return begun
             await asyncio.sleep(wait)
 
     async def _leave(self, job: Submission) -> None:
         # Occupied before the first byte: whoever dies in between leaves a slot that is held too
         # long, never a task that is not counted.
-        await self._limiter.occupy(job.key, self._timeouts.uncertain)
-        job.take(Event.HEADERS_SENT)
+        await self._asked(
+            self._limiter.occupy(job.key, self._timeouts.response + self._timeouts.uncertain)
+        )
+        job.take(Step.HEADERS_SENT)
 
-    def _wait_or_raise(
-        self, job: Submission, error: VeoError, failures: int, elapsed: float
+    def _after_not_sent(self, job: Submission, error: VeoError, failures: int) -> float:
+        """Return the seconds until the next try, or raise `error` when it was the last one."""
+        if failures >= self._policy.attempts:
+            job.take(Step.REFUSED)
+            raise error
+        return self._api.wait_after("generate", None, failures, error)
+
+    def _after_an_answer(
+        self, job: Submission, error: VeoError, refusals: int, elapsed: float
     ) -> float:
-        """Return the seconds to wait before the request may be sent after all."""
+        """Return the seconds until the request may be sent after all, or raise what it has come to.
+
+        Raises:
+            SubmitUncertainError: A task may exist.
+            VeoError: `error`, which is final.
+        """
         match retry.taken(error):
             case retry.Taken.UNKNOWN:
                 raise uncertain(job, str(error)) from error
             case retry.Taken.TURNED_AWAY if elapsed < self._policy.refused_for:
-                job.take(Event.TURNED_AWAY)
-                wait = self._api.wait_after("generate", None, failures, error)
+                job.take(Step.TURNED_AWAY)
+                wait = self._api.wait_after("generate", None, refusals, error)
                 self._gate.hold(asyncio.get_running_loop().time() + wait)
                 return wait
-            case retry.Taken.NOT_SENT if failures < self._policy.attempts:
-                return self._api.wait_after("generate", None, failures, error)
             case _:
-                job.take(Event.REFUSED)
+                job.take(Step.REFUSED)
                 raise error
 
     async def _settle_slot(self, job: Submission) -> None:
         if job.state is State.RESERVED:
-            job.take(Event.REFUSED)
+            job.take(Step.REFUSED)
         elif job.state is State.SENT:
-            job.take(Event.ANSWER_LOST)
-        try:
-            if job.state is State.RUNNING:
-                await self._limiter.occupy(job.key, self._timeouts.task)
-            elif job.state is State.UNCERTAIN:
-                await self._limiter.occupy(job.key, self._timeouts.uncertain)
-            else:
-                await self._limiter.release(job.key)
-        except LimiterError as error:
-            # The slot lapses by itself; the id, or the verdict, must come through.
-            _log.warning("the slot of submit %s could not be settled: %s", job.key, error)
+            job.take(Step.ANSWER_LOST)
+        if job.state is State.RUNNING:
+            telling = self._limiter.occupy(job.key, self._timeouts.task)
+        elif job.state is State.UNCERTAIN:
+            telling = self._limiter.occupy(job.key, self._timeouts.uncertain)
+        else:
+            telling = self._limiter.release(job.key)
+        await settled(telling, f"submit {job.key}")
 
     def _tell_id(self, job: Submission, task_id: str) -> None:
         if job.is_orphan:
-            _log.warning(
-                "the caller of this submit left, and it became task %s all the same; attach to it"
-                " with veo.task(%r)",
-                task_id,
-                task_id,
-            )
+            warn_of_orphan(task_id)
         else:
             _log.info("task %s submitted", task_id)
         self._emitter.emit(TaskSubmitted(key=job.key, request=job.request, task_id=task_id))
@@ -186,6 +215,15 @@ class Submitter:
                 key=job.key, request=job.request, error=str(error), is_uncertain=is_uncertain
             )
         )
+
+
+def warn_of_orphan(task_id: str) -> None:
+    """Name a paid task whose caller has left, where people look."""
+    _log.warning(
+        "the caller left, and task %s goes on all the same; attach to it with veo.task(%r)",
+        task_id,
+        task_id,
+    )
 
 
 def uncertain(job: Submission, reason: str) -> SubmitUncertainError:

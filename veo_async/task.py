@@ -1,31 +1,37 @@
 """A task at the service: watched until it ends, with its slot freed only when the end was seen."""
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from copy import copy
+from functools import partial
 from typing import Protocol
 from weakref import WeakValueDictionary
 
 import attrs
 
 from veo_async.api import Api
-from veo_async.errors import ClientClosedError, LimiterError, TaskTimeoutError, VeoError
+from veo_async.errors import ClientClosedError, TaskTimeoutError, VeoError
 from veo_async.events import Emitter, TaskUpdated
-from veo_async.limits import TaskLimiter
+from veo_async.limits import TaskLimiter, settled
 from veo_async.models import TaskRecord, TaskStatus, Video, VideoRequest
+from veo_async.ownership import Home
 from veo_async.protocol import codec, polling, retry
-from veo_async.protocol.lifecycle import Event, State, advance
-from veo_async.settings import PollPolicy, RetryPolicy, Timeouts
+from veo_async.protocol.lifecycle import State, Step, advance
+from veo_async.settings import PROMPT_SECONDS, UNKNOWN_ID_GRACE, PollPolicy, RetryPolicy, Timeouts
 
 __all__ = ["VideoTask"]
-
-_log = logging.getLogger("veo_async")
 
 
 class Spawn(Protocol):
     """Starts a coroutine in a task that the client owns."""
 
-    def __call__(self, work: Coroutine[object, object, None], /) -> "asyncio.Task[None]":
+    def __call__(
+        self,
+        work: Coroutine[object, object, None],
+        /,
+        *,
+        may_be_withdrawn: Callable[[], bool] = ...,
+    ) -> "asyncio.Task[None]":
         """Start it."""
         ...
 
@@ -58,6 +64,13 @@ class Watched:
     changed: asyncio.Event = attrs.field(factory=asyncio.Event)
     watch: "asyncio.Task[None] | None" = None
 
+    @property
+    def is_worth_another_look(self) -> bool:
+        """Whether it ended for this client, but perhaps not at the service."""
+        has_link = self.record is not None and self.record.video_url is not None
+        is_failed = self.record is not None and self.record.status is TaskStatus.FAILED
+        return self.ended and (self.error is not None or not (has_link or is_failed))
+
     def see(self, record: TaskRecord) -> bool:
         """Take an answer; return whether it says something new."""
         is_new = record != self.record
@@ -73,12 +86,12 @@ class Watched:
         self._tell()
 
     def outcome(self) -> Video:
-        """Return the video, or raise why there is none."""
+        """Return the video of a task that has ended, or raise why there is none."""
         if self.error is not None:
-            raise self.error.with_traceback(None)
-        if self.record is None:
-            raise LookupError(f"task {self.task_id} has not ended")
-        video = codec.video_of(self.record)
+            raise copy(self.error)  # each who waits gets a traceback and a context of its own
+        record = TaskRecord(task_id=self.task_id, status=TaskStatus.GENERATING)
+        record = self.record or record
+        video = codec.video_of(record)
         if self.request is None:
             return video
         # The spec's answers do not repeat the seed.
@@ -135,7 +148,8 @@ class VideoTask:
             TaskFailedError: The generation failed.
             TaskTimeoutError: `timeout`, or the longest plausible age of a task, has passed.
             APIError: The service does not know the task, or refuses to tell about it.
-            ClientClosedError: The client was closed first.
+            ClientClosedError: The client was closed.
+            WrongLoopError: This is another event loop or process than the client's.
         """
         watched = self._watched
         self._watch(watched)
@@ -157,7 +171,8 @@ class VideoTask:
         Raises:
             TaskTimeoutError: The longest plausible age of a task has passed.
             APIError: The service does not know the task, or refuses to tell about it.
-            ClientClosedError: The client was closed first.
+            ClientClosedError: The client was closed.
+            WrongLoopError: This is another event loop or process than the client's.
         """
         watched = self._watched
         self._watch(watched)
@@ -168,11 +183,17 @@ class VideoTask:
                 seen = watched.record
                 yield seen
             elif watched.error is not None:
-                raise watched.error.with_traceback(None)
+                raise copy(watched.error)
             elif watched.ended:
                 return
             else:
                 await changed.wait()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, VideoTask) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
 
     def __repr__(self) -> str:
         record = self.record
@@ -206,6 +227,7 @@ class Watcher:
         emitter: Emitter,
         chance: Callable[[], float],
         spawn: Spawn,
+        home: Home,
     ) -> None:
         self._api = api
         self._limiter = limiter
@@ -215,6 +237,7 @@ class Watcher:
         self._emitter = emitter
         self._chance = chance
         self._spawn = spawn
+        self._home = home
         self._known: WeakValueDictionary[str, Watched] = WeakValueDictionary()
         self._active: dict[str, Watched] = {}
 
@@ -226,9 +249,18 @@ class Watcher:
     def attach(self, task_id: str) -> VideoTask:
         """Return the task of that id. It is watched from the first wait for it."""
         watched = self._known.get(task_id)
-        if watched is None:
-            watched = self._known[task_id] = Watched(task_id=task_id, key=task_id)
+        if watched is None or watched.is_worth_another_look:
+            # The slot keeps its name, or a task that was given up would hold two.
+            old = watched or Watched(task_id=task_id, key=task_id)
+            watched = Watched(task_id=task_id, key=old.key, request=old.request)
+            self._known[task_id] = watched
         return VideoTask(watched, self.watch)
+
+    def is_fresh(self, task_id: str) -> bool:
+        """Return whether the service may not know an id yet that it gave to this client."""
+        watched = self._known.get(task_id)
+        age = None if watched is None else self._age(watched)
+        return age is not None and age < UNKNOWN_ID_GRACE
 
     def begin(self, task_id: str, key: str, request: VideoRequest) -> VideoTask:
         """Watch a task that was just submitted and occupies the slot of that key."""
@@ -240,38 +272,56 @@ class Watcher:
             state=State.RUNNING,
         )
         self._known[task_id] = watched
-        self.watch(watched)
+        self._start(watched)
         return VideoTask(watched, self.watch)
 
     def watch(self, watched: Watched) -> None:
-        """Start to poll a task, unless it is being polled or has ended."""
-        if watched.watch is None and not watched.ended:
-            self._active[watched.task_id] = watched
-            watched.watch = self._spawn(self._until_ended(watched))
+        """Start to poll a task, unless it is being polled or has ended.
+
+        Raises:
+            ClientClosedError: The client was closed.
+            WrongLoopError: This is another event loop or process than the client's.
+        """
+        if watched.ended:
+            return
+        self._home.check()
+        if watched.watch is None:
+            self._start(watched)
+
+    def _start(self, watched: Watched) -> None:
+        self._active[watched.task_id] = watched
+        watched.watch = self._spawn(self._until_ended(watched))
+        # Not in the coroutine, which never runs if it is cancelled before its first step.
+        watched.watch.add_done_callback(partial(self._stopped, watched))
+
+    def _stopped(self, watched: Watched, watch: "asyncio.Task[None]") -> None:
+        if self._active.get(watched.task_id) is watched:
+            del self._active[watched.task_id]
+        if watched.ended:
+            return
+        failure = None if watch.cancelled() else watch.exception()
+        why = "the client was closed" if failure is None else f"watching it failed: {failure!r}"
+        watched.end(
+            ClientClosedError(
+                f"task {watched.task_id} goes on at the service, but {why}; attach to it with"
+                " veo.task(id) of an open client",
+                task_id=watched.task_id,
+            )
+        )
 
     async def _until_ended(self, watched: Watched) -> None:
         loop = asyncio.get_running_loop()
         started = loop.time() if watched.submitted_at is None else watched.submitted_at
         deadline = started + self._timeouts.task
         tally = _Tally()
-        try:
-            await asyncio.sleep(polling.first_poll(self._poll, self._age(watched)))
-            while (wait := await self._ask(watched, tally)) is not None:
-                left = deadline - loop.time()
-                if left <= 0:
-                    await self._give_up(watched)
-                    return
-                await asyncio.sleep(min(wait, left))
-        finally:
-            self._active.pop(watched.task_id, None)
-            if not watched.ended:
-                watched.end(
-                    ClientClosedError(
-                        f"the client was closed while task {watched.task_id} was running; attach"
-                        " to it with veo.task(id) of another client",
-                        task_id=watched.task_id,
-                    )
-                )
+        wait: float | None = polling.first_poll(self._poll, self._age(watched))
+        while wait is not None:
+            left = deadline - loop.time()
+            if left <= 0:
+                await self._give_up(watched)
+                return
+            await asyncio.sleep(min(wait, left))
+            wait = await self._ask(watched, tally)
 
     def _age(self, watched: Watched) -> float | None:
         if watched.submitted_at is None:
@@ -313,44 +363,46 @@ class Watcher:
 
     async def _take(self, watched: Watched, tally: _Tally, record: TaskRecord) -> None:
         if watched.state is State.WAITING:
-            watched.state = advance(watched.state, Event.ATTACHED)
+            watched.state = advance(watched.state, Step.ATTACHED)
             if not record.status.is_terminal:
                 await self._occupy(watched)
-        if record.status.is_terminal and watched.state is State.RUNNING:
-            is_failed = record.status is TaskStatus.FAILED
-            await self._free(watched, Event.SEEN_FAILURE if is_failed else Event.SEEN_SUCCESS)
-        if record.status is TaskStatus.SUCCESS and record.video_url is None:
-            tally.blanks += 1
-            if tally.blanks < self._policy.attempts:
-                return
-        self._tell(watched, record)
-        if record.status.is_terminal:
-            watched.end()
+        is_blank = record.status is TaskStatus.SUCCESS and record.video_url is None
+        tally.blanks += is_blank
+        try:
+            if record.status.is_terminal and watched.state is State.RUNNING:
+                is_failed = record.status is TaskStatus.FAILED
+                await self._free(watched, Step.SEEN_FAILURE if is_failed else Step.SEEN_SUCCESS)
+        finally:
+            if not is_blank or tally.blanks >= self._policy.attempts:
+                self._tell(watched, record)
+                if record.status.is_terminal:
+                    watched.end()
 
     def _tell(self, watched: Watched, record: TaskRecord) -> None:
         if watched.see(record):
             self._emitter.emit(TaskUpdated(record=record))
 
     async def _give_up(self, watched: Watched) -> None:
-        if watched.state is State.RUNNING:
-            await self._free(watched, Event.AGE_PASSED)
-        watched.end(
-            TaskTimeoutError(
-                f"task {watched.task_id} is not finished after {self._timeouts.task:g} s; it may"
-                " still be running at the service: attach to it later with veo.task(id)",
-                task_id=watched.task_id,
+        try:
+            if watched.state is State.RUNNING:
+                await self._free(watched, Step.AGE_PASSED)
+        finally:
+            watched.end(
+                TaskTimeoutError(
+                    f"task {watched.task_id} is not finished after {self._timeouts.task:g} s; it"
+                    " may still be running at the service: attach to it later with veo.task(id)",
+                    task_id=watched.task_id,
+                )
             )
-        )
 
     async def _occupy(self, watched: Watched) -> None:
-        try:
-            await self._limiter.occupy(watched.key, self._timeouts.task)
-        except LimiterError as error:
-            _log.warning("task %s holds no slot: %s", watched.task_id, error)
+        telling = self._limiter.occupy(watched.key, self._timeouts.task)
+        await settled(telling, f"task {watched.task_id}")
 
-    async def _free(self, watched: Watched, event: Event) -> None:
-        watched.state = advance(watched.state, event)
-        try:
-            await self._limiter.release(watched.key)
-        except LimiterError as error:
-            _log.warning("the slot of task %s lapses by itself: %s", watched.task_id, error)
+    async def _free(self, watched: Watched, step: Step) -> None:
+        """Give the slot back, and wait for that no longer than a healthy limiter takes."""
+        watched.state = advance(watched.state, step)
+        telling = settled(self._limiter.release(watched.key), f"task {watched.task_id}")
+        await asyncio.wait(
+            {self._spawn(telling, may_be_withdrawn=lambda: False)}, timeout=PROMPT_SECONDS
+        )

@@ -1,9 +1,10 @@
 """A client and a simulator that run a hundred times faster than life."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
+import anyio
 import attrs
 import pytest
 
@@ -19,6 +20,18 @@ class World:
     sim: Simulator
     veo: VeoClient
     events: list[Event]
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], bool]], Awaitable[None]]:
+    """Wait until something that happens elsewhere has happened."""
+
+    async def wait(condition: Callable[[], bool]) -> None:
+        with anyio.fail_after(20):
+            while not condition():
+                await anyio.sleep(0.005)
+
+    return wait
 
 
 @pytest.fixture

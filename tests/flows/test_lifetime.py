@@ -10,13 +10,17 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from veo_async import (
+    AuthenticationError,
+    BudgetExceededError,
     ClientClosedError,
     ConfigurationError,
     PollPolicy,
     Statistics,
     VeoClient,
+    VideoTask,
     WrongLoopError,
 )
 from veo_async.simulator import Simulator
@@ -62,7 +66,17 @@ def test_an_impossible_key_is_refused_without_being_shown(key):
         {"pace": (0, 10.0)},
         {"pace": (10, 0.0)},
         {"callback_url": "not a url"},
-        {"proxy": "socks5://localhost:1080"},
+        {"callback_url": "http://[::1"},
+        {"callback_url": "https://example.com/a b"},
+        {"proxy": "socks5://secret@localhost:1080"},
+        {"pace": 20},
+        {"pace": ()},
+        {"pace": (2.5, 1.0)},
+        {"max_tasks": "3"},
+        {"max_tasks": 2.5},
+        {"timeouts": None},
+        {"retry": 3},
+        {"poll": 5.0},
     ],
 )
 def test_impossible_settings_are_refused_when_the_client_is_made(settings):
@@ -79,9 +93,24 @@ async def test_key_and_host_come_from_the_environment(monkeypatch):
             await veo.submit("a prompt")
 
 
-async def test_a_base_url_with_a_path_is_a_gateway(world):
-    async with world() as w, VeoClient("key", base_url=w.sim.base_url + "/gateway/kie") as veo:
-        assert "gateway" in repr(veo)
+async def test_a_base_url_with_a_path_is_a_gateway():
+    paths: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        paths.append(request.path)
+        return web.json_response({"code": 401, "msg": "no"})
+
+    app = web.Application()
+    app.router.add_route("*", "/{tail:.*}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    async with VeoClient("key", base_url=site.name + "/gateway/kie/") as veo:
+        with pytest.raises(AuthenticationError):
+            await veo.status("some-id")
+    await runner.cleanup()
+    assert paths == ["/gateway/kie/api/v1/veo/record-info"]
 
 
 async def test_it_closes_from_another_task_and_more_than_once():
@@ -248,3 +277,69 @@ def test_it_runs_on_uvloop(loop, tmp_path):
                 assert saved.path.stat().st_size == saved.size
 
     uvloop.run(main())
+
+
+async def test_a_wait_that_meets_aclose_ends(world):
+    async with world() as w:
+        task = w.veo.task("some-id")
+        waiting = asyncio.create_task(task.wait())
+        await asyncio.sleep(0)
+        await w.veo.aclose()
+        with pytest.raises(ClientClosedError):
+            await asyncio.wait_for(waiting, timeout=5)
+
+
+async def test_a_task_of_a_closed_client_says_so(world):
+    async with world() as w:
+        task = w.veo.task("some-id")
+        await w.veo.aclose()
+        with pytest.raises(ClientClosedError):
+            await task
+        with pytest.raises(ClientClosedError):
+            async for _ in task.updates():
+                pass
+
+
+async def test_a_task_awaited_in_another_loop_says_so(world):
+    async with world(sim={"generation_seconds": 10_000}) as w:
+        for task in (w.veo.task("some-id"), await w.veo.submit("a prompt")):
+
+            async def use(task: VideoTask = task) -> None:
+                await task
+
+            with pytest.raises(WrongLoopError):
+                await asyncio.to_thread(asyncio.run, use())
+
+
+async def test_an_upgrade_ends_at_once_when_the_client_is_closed(world):
+    options = {"upgrade_seconds": 100_000}
+    poll = PollPolicy(interval=0.05, upgrade_interval=3600)
+    async with world(sim=options, poll=poll) as w:
+        video = await w.veo.generate("a prompt")
+        upgrading = asyncio.create_task(w.veo.upgrade_1080p(video))
+        while w.sim.ledger.requests["1080p"] == 0:
+            await asyncio.sleep(0.005)
+        await w.veo.aclose()
+        with pytest.raises(ClientClosedError):
+            await asyncio.wait_for(upgrading, timeout=5)
+
+
+async def test_an_upgrade_counts_in_the_budget_once(world):
+    poll = PollPolicy(interval=0.05, upgrade_interval=0.05)
+    async with world(max_credits=90 + 70, poll=poll) as w:
+        video = await w.veo.generate("a prompt")
+        await w.veo.upgrade_1080p(video)
+        await w.veo.upgrade_1080p(video)
+        other = await w.veo.generate("another")
+        with pytest.raises(BudgetExceededError) as caught:
+            await w.veo.upgrade_1080p(other)
+        assert (caught.value.needed, caught.value.left) == (20, 0)
+        assert w.sim.ledger.spent == 160
+
+
+async def test_an_existing_file_is_refused_before_the_video_is_waited_for(world, tmp_path):
+    tmp_path.joinpath("there.mp4").write_bytes(b"mine")
+    async with world(sim={"generation_seconds": 10_000}) as w:
+        task = await w.veo.submit("a prompt")
+        with pytest.raises(FileExistsError):
+            await w.veo.download(task, tmp_path / "there.mp4", overwrite=False)

@@ -13,6 +13,7 @@ from veo_async import (
     LimiterStatistics,
     LocalLimiter,
     TaskLimiter,
+    Timeouts,
     VeoClient,
 )
 from veo_async.limits import PaceGate
@@ -105,8 +106,9 @@ def test_no_window_holds_more_than_the_pace_allows(count, seconds, steps):
         now += pause
         if hold is not None:
             gate.hold(now + hold)
-        departures.append(gate.book_nowait(now))
-        assert departures[-1] >= now
+        now = max(now, gate.earliest())
+        gate.depart_nowait(now)
+        departures.append(now)
     assert departures == sorted(departures)
     for early, late in zip(departures, departures[count:], strict=False):
         assert late - early >= seconds * (1 - 1e-9)
@@ -158,10 +160,10 @@ async def test_nothing_is_sent_while_slots_cannot_be_counted(world, step):
 
 
 @pytest.mark.parametrize("step", ["occupy again", "release"])
-async def test_a_limiter_that_fails_later_costs_no_task(world, step, caplog):
+async def test_a_limiter_that_fails_later_costs_no_task(world, step, caplog, until):
     async with world(limiter=FailingLimiter(frozenset({step}))) as w:
         assert (await w.veo.generate("a prompt")).task_id == w.sim.ledger[0].task_id
-    assert "cannot be counted" in caplog.text
+        await until(lambda: "cannot be counted" in caplog.text)
 
 
 async def test_a_limiter_that_fails_does_not_stop_the_watching_of_attached_tasks(world):
@@ -172,3 +174,71 @@ async def test_a_limiter_that_fails_does_not_stop_the_watching_of_attached_tasks
             w.sim.api_key, base_url=w.sim.base_url, limiter=limiter, poll=w.veo._settings.poll
         ) as later:
             assert (await later.task(task_id)).task_id == task_id
+
+
+@attrs.define
+class ForeignLimiter(FailingLimiter):
+    """A limiter that breaks the Protocol: it raises what it likes, or never comes back."""
+
+    hangs: frozenset[str] = frozenset()
+
+    def _step(self, name: str) -> None:
+        self.calls.append(name)
+        if name in self.fails:
+            raise ConnectionError("no server")
+
+    async def release(self, key: str) -> None:
+        self._step("release")
+        if "release" in self.hangs:
+            await asyncio.sleep(3600)
+
+
+@pytest.mark.parametrize("step", ["reserve", "occupy"])
+async def test_a_foreign_exception_before_the_request_is_a_limiter_error(world, step):
+    async with world(limiter=ForeignLimiter(frozenset({step}))) as w:
+        with pytest.raises(LimiterError, match="no server"):
+            await w.veo.submit("a prompt")
+        assert not w.sim.ledger.posts
+
+
+@pytest.mark.parametrize(
+    "limiter",
+    [
+        ForeignLimiter(frozenset({"occupy again"})),
+        ForeignLimiter(frozenset({"release"})),
+        ForeignLimiter(frozenset(), hangs=frozenset({"release"})),
+    ],
+    ids=["occupy raises", "release raises", "release hangs"],
+)
+async def test_a_foreign_exception_after_the_request_costs_no_task(world, limiter):
+    async with world(limiter=limiter, timeouts=Timeouts(close=0.1)) as w:
+        assert (await w.veo.generate("a prompt")).task_id == w.sim.ledger[0].task_id
+
+
+async def test_cancelled_waits_in_the_gate_delay_nobody():
+    gate = PaceGate((1, 0.05))
+    loop = asyncio.get_running_loop()
+    await gate.wait()
+    began = loop.time()
+    waits = [asyncio.create_task(gate.wait()) for _ in range(100)]
+    await asyncio.sleep(0)
+    for wait in waits:
+        wait.cancel()
+    await gate.wait()
+    assert loop.time() - began < 1, "a hundred departures of 0.05 s were not kept"
+
+
+async def test_a_hold_does_not_end_in_a_burst():
+    gate = PaceGate((2, 0.2))
+    loop = asyncio.get_running_loop()
+    gate.hold(loop.time() + 0.02)
+    times: list[float] = []
+
+    async def depart() -> None:
+        await gate.wait()
+        times.append(loop.time())
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(5):
+            group.create_task(depart())
+    assert all(late - early >= 0.19 for early, late in zip(times, times[2:], strict=False))

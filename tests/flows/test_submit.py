@@ -31,15 +31,10 @@ from veo_async import (
     VeoError,
     VideoRequest,
 )
-from veo_async.simulator import Fault
+from veo_async.simulator import Fault, Simulator
 
 pytestmark = pytest.mark.anyio
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    with anyio.fail_after(20):
-        while not condition():
-            await asyncio.sleep(0.005)
+SCALE = 100
 
 
 async def test_fifty_at_once_run_ten_at_a_time_and_idle_no_slot(world):
@@ -146,6 +141,8 @@ async def test_an_uncertain_submit_gives_its_slot_back_in_time(world):
         with pytest.raises(SubmitUncertainError):
             await w.veo.submit("lost")
         await w.veo.submit("next")
+        lost, taken = w.sim.ledger.posts
+        assert taken.at - lost.at >= 0.25 * SCALE
 
 
 @pytest.mark.parametrize(
@@ -303,7 +300,7 @@ async def by_wait_for(work: Work, after: int) -> None:
 
 @pytest.mark.parametrize("cancel", [natively, by_scope, by_wait_for])
 async def test_a_submit_cancelled_at_any_moment_loses_no_task_and_leaks_no_slot(
-    world, cancel: Cancel
+    world, cancel: Cancel, until
 ):
     options = {"max_tasks": 1000, "create_rate": None, "generation_seconds": 100_000}
     async with world(sim=options, max_tasks=1000, pace=None, max_credits=None) as w:
@@ -323,7 +320,7 @@ async def test_a_submit_cancelled_at_any_moment_loses_no_task_and_leaks_no_slot(
         assert not [e for e in w.events if isinstance(e, SubmitFailed)]
 
 
-async def test_waiting_for_a_slot_can_be_cancelled_without_a_trace(world):
+async def test_waiting_for_a_slot_can_be_cancelled_without_a_trace(world, until):
     async with world(sim={"generation_seconds": 1000}, max_tasks=1) as w:
         await w.veo.submit("first")
         for cancel in (natively, by_scope, by_wait_for):
@@ -333,7 +330,7 @@ async def test_waiting_for_a_slot_can_be_cancelled_without_a_trace(world):
         assert len(w.sim.ledger.posts) == 1
 
 
-async def test_the_id_of_a_submit_whose_caller_left_is_logged(world, caplog):
+async def test_the_id_of_a_submit_whose_caller_left_is_logged(world, caplog, until):
     async with world(sim={"faults": ["generate:delay=20"]}) as w:
         task = asyncio.create_task(w.veo.submit("a prompt"))
         await until(lambda: w.veo.statistics().requests == 1)
@@ -344,7 +341,7 @@ async def test_the_id_of_a_submit_whose_caller_left_is_logged(world, caplog):
         assert (await w.veo.tasks[0]).task_id == w.sim.ledger[0].task_id
 
 
-async def test_closing_waits_for_the_answer_of_a_submit_on_the_wire(world):
+async def test_closing_waits_for_the_answer_of_a_submit_on_the_wire(world, until):
     async with world(sim={"faults": ["generate:delay=20"]}, max_tasks=1) as w:
         sending = asyncio.create_task(w.veo.submit("on the wire"))
         waiting = asyncio.create_task(w.veo.submit("still waiting"))
@@ -356,7 +353,7 @@ async def test_closing_waits_for_the_answer_of_a_submit_on_the_wire(world):
         assert len(w.sim.ledger.posts) == 1
 
 
-async def test_closing_gives_up_after_its_time_and_says_that_it_is_uncertain(world):
+async def test_closing_gives_up_after_its_time_and_says_that_it_is_uncertain(world, until):
     options = {"faults": ["generate:hang"]}
     async with world(sim=options, timeouts=Timeouts(close=0.1)) as w:
         sending = asyncio.create_task(w.veo.submit("on the wire"))
@@ -382,6 +379,65 @@ async def test_paid_requests_leave_no_faster_than_the_pace(world):
             for n in range(15):
                 group.create_task(w.veo.submit(f"prompt {n}"))
         assert [post.code for post in w.sim.ledger.posts] == [200] * 15
+
+
+async def test_a_slow_answer_keeps_its_slot(world):
+    options = {"faults": ["generate:delay=60:times=1"], "generation_seconds": 1000}
+    limits = Timeouts(uncertain=0.1, task=1000)
+    async with world(sim=options, max_tasks=1, timeouts=limits) as w:
+        first = asyncio.create_task(w.veo.submit("slow"))
+        second = asyncio.create_task(w.veo.submit("must wait"))
+        await first
+        await asyncio.sleep(0.05)
+        assert len(w.sim.ledger.posts) == 1
+        second.cancel()
+
+
+async def test_submits_that_were_turned_away_still_have_their_connect_retries(
+    unused_tcp_port,
+):
+    # The service refuses some submits and is then gone for a moment.
+    port = unused_tcp_port
+    retry = RetryPolicy(attempts=4, base=0.05, cap=0.05)
+    options = {"port": port, "time_scale": SCALE, "clip": (64, 36), "video_bytes": 0}
+    sim = Simulator(faults=["generate:status=429"], **options)
+    async with VeoClient(sim.api_key, base_url=f"http://127.0.0.1:{port}", retry=retry) as veo:
+        async with sim:
+            submit = asyncio.create_task(veo.submit("a prompt"))
+            while len(sim.ledger.posts) < 5:
+                await asyncio.sleep(0.005)
+        sim.clear_faults()
+        async with sim:
+            await submit
+        assert len(sim.ledger) == 1
+
+
+async def test_an_id_is_named_where_people_look_when_its_caller_leaves(world, caplog, until):
+    async with world(sim={"generation_seconds": 10_000}) as w:
+        making = asyncio.create_task(w.veo.generate("a prompt"))
+        await until(lambda: bool(w.veo.tasks))
+        making.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await making
+        task_id = w.sim.ledger[0].task_id
+        assert [r.levelname for r in caplog.records if task_id in r.message] == ["WARNING"]
+        caplog.clear()
+        await w.veo.aclose()
+        assert [r.levelname for r in caplog.records if task_id in r.message] == ["WARNING"]
+
+
+async def test_a_cancellation_in_the_turn_of_the_answer_names_the_id(world, caplog):
+    def cancel(event: object) -> None:
+        if isinstance(event, TaskSubmitted):
+            submitting.cancel()
+
+    async with world(on_event=cancel) as w:
+        submitting = asyncio.create_task(w.veo.submit("a prompt"))
+        with pytest.raises(asyncio.CancelledError):
+            await submitting
+        task_id = w.sim.ledger[0].task_id
+        assert any(task_id in r.message for r in caplog.records if r.levelname == "WARNING")
+        assert [task.id for task in w.veo.tasks] == [task_id]
 
 
 async def test_polls_begin_when_a_task_can_be_finished(world):

@@ -168,7 +168,7 @@ async def test_a_failed_task_says_why_and_what_to_do(world, dialect, prompt, is_
         if dialect == "live":
             assert caught.value.is_retryable is is_retryable
             assert caught.value.code is not None
-            assert caught.value.reason in str(caught.value)
+            assert caught.value.reason.rstrip(".") in str(caught.value)
 
 
 @pytest.mark.parametrize("failure_in", ["record", "envelope"])
@@ -217,17 +217,20 @@ async def test_attached_tasks_that_ended_hold_no_slot(world):
 
 
 async def test_status_is_one_question_repeated_only_after_failures_that_may_pass(world):
-    async with world() as w:
+    poll = PollPolicy(interval=0.05, first=60)  # so that only `status` asks
+    async with world(poll=poll) as w:
         task = await w.veo.submit("a prompt")
-        record = await w.veo.status(task)
-        assert record.status is TaskStatus.GENERATING
-        before = w.sim.ledger.requests["record-info"]
-        w.sim.add_fault("record-info:status=500:times=2")
-        await w.veo.status(task.id)
-        assert w.sim.ledger.requests["record-info"] >= before + 3
-        w.sim.add_fault("record-info:html=403")
-        with pytest.raises(UnexpectedResponseError):
-            await w.veo.status(task.id)
+        async with VeoClient(
+            w.sim.api_key, base_url=w.sim.base_url, retry=w.veo._settings.retry
+        ) as other:
+            assert (await other.status(task)).status is TaskStatus.GENERATING
+            assert other.statistics().requests == 1
+            w.sim.add_fault("record-info:status=500:times=2")
+            await other.status(task.id)
+            assert other.statistics().requests == 4
+            w.sim.add_fault("record-info:html=403")
+            with pytest.raises(UnexpectedResponseError):
+                await other.status(task.id)
 
 
 async def test_a_success_without_a_link_is_asked_for_again_and_then_said():
@@ -268,3 +271,45 @@ async def test_a_link_is_renewed_although_the_service_hesitates(world, tmp_path)
         w.sim.add_fault("record-info:status=400:times=2:text=Processing")
         saved = await w.veo.download(video, tmp_path / "late.mp4")
         assert saved.path.stat().st_size == saved.size
+
+
+async def test_a_task_that_was_given_up_can_be_attached_again(world):
+    async with world(timeouts=Timeouts(task=0.3)) as w:
+        task = await w.veo.submit("a prompt that takes its time [stuck]")
+        with pytest.raises(TaskTimeoutError):
+            await task
+        again = w.veo.task(task.id)
+        assert again == task
+        assert not again.done
+        with pytest.raises(TaskTimeoutError):
+            await again
+        assert w.veo.statistics().slots_in_use == 0
+
+
+async def test_a_task_that_was_refused_for_a_while_is_found_again_and_holds_one_slot(world):
+    async with world(sim={"generation_seconds": 60}) as w:
+        w.sim.add_fault("record-info:status=401:times=4")
+        task = await w.veo.submit("a prompt")
+        with pytest.raises(AuthenticationError):
+            await task
+        again = w.veo.task(task.id)
+        waiting = asyncio.create_task(again.wait())
+        async for _ in again.updates():
+            assert w.veo.statistics().slots_in_use <= 1
+        assert (await waiting).task_id == task.id
+        assert w.veo.statistics().slots_in_use == 0
+
+
+async def test_a_fresh_id_has_a_status_although_the_service_does_not_know_it_yet(world):
+    async with world() as w:
+        task = await w.veo.submit("a prompt")
+        w.sim.add_fault("record-info:status=404:times=1")
+        assert (await w.veo.status(task.id)).status is TaskStatus.GENERATING
+
+
+async def test_tasks_are_equal_by_their_id(world):
+    async with world() as w:
+        task = await w.veo.submit("a prompt")
+        assert task in w.veo.tasks
+        assert {task, w.veo.task(task.id)} == {task}
+        assert task != w.veo.task("another")

@@ -4,36 +4,36 @@ from itertools import product
 
 import pytest
 
-from veo_async.protocol.lifecycle import SLOTS, TRANSITIONS, Event, Slot, State, advance
+from veo_async.protocol.lifecycle import SLOTS, TRANSITIONS, Step, Slot, State, advance
 
 TERMINAL = {State.SUCCEEDED, State.FAILED, State.REFUSED, State.GIVEN_UP}
 
 # Written out a second time, on purpose: what may happen to a submit, as the design tells it.
 MOVES = {
-    (State.WAITING, Event.SLOT_GRANTED, State.RESERVED),
-    (State.WAITING, Event.REFUSED, State.REFUSED),
-    (State.WAITING, Event.ATTACHED, State.RUNNING),
-    (State.RESERVED, Event.HEADERS_SENT, State.SENT),
-    (State.RESERVED, Event.REFUSED, State.REFUSED),
-    (State.SENT, Event.ACCEPTED, State.RUNNING),
-    (State.SENT, Event.TURNED_AWAY, State.RESERVED),
-    (State.SENT, Event.REFUSED, State.REFUSED),
-    (State.SENT, Event.ANSWER_LOST, State.UNCERTAIN),
-    (State.UNCERTAIN, Event.ACCEPTED, State.RUNNING),
-    (State.UNCERTAIN, Event.AGE_PASSED, State.GIVEN_UP),
-    (State.RUNNING, Event.SEEN_SUCCESS, State.SUCCEEDED),
-    (State.RUNNING, Event.SEEN_FAILURE, State.FAILED),
-    (State.RUNNING, Event.AGE_PASSED, State.GIVEN_UP),
+    (State.WAITING, Step.SLOT_GRANTED, State.RESERVED),
+    (State.WAITING, Step.REFUSED, State.REFUSED),
+    (State.WAITING, Step.ATTACHED, State.RUNNING),
+    (State.RESERVED, Step.HEADERS_SENT, State.SENT),
+    (State.RESERVED, Step.REFUSED, State.REFUSED),
+    (State.SENT, Step.ACCEPTED, State.RUNNING),
+    (State.SENT, Step.TURNED_AWAY, State.RESERVED),
+    (State.SENT, Step.REFUSED, State.REFUSED),
+    (State.SENT, Step.ANSWER_LOST, State.UNCERTAIN),
+    (State.UNCERTAIN, Step.ACCEPTED, State.RUNNING),
+    (State.UNCERTAIN, Step.AGE_PASSED, State.GIVEN_UP),
+    (State.RUNNING, Step.SEEN_SUCCESS, State.SUCCEEDED),
+    (State.RUNNING, Step.SEEN_FAILURE, State.FAILED),
+    (State.RUNNING, Step.AGE_PASSED, State.GIVEN_UP),
 }
 AFTER = {(state, event): after for state, event, after in MOVES}
 
 
 @pytest.mark.parametrize(
     ("state", "event"),
-    [*product(State, Event)],
-    ids=[f"{state.name}-{event.name}" for state, event in product(State, Event)],
+    [*product(State, Step)],
+    ids=[f"{state.name}-{event.name}" for state, event in product(State, Step)],
 )
-def test_each_event_in_each_state(state: State, event: Event) -> None:
+def test_each_event_in_each_state(state: State, event: Step) -> None:
     if (state, event) in AFTER:
         assert advance(state, event) is AFTER[state, event]
     else:
@@ -64,7 +64,7 @@ def test_every_state_can_be_reached() -> None:
 
 
 def test_every_event_happens_somewhere() -> None:
-    assert {event for _, event, _ in MOVES} == set(Event)
+    assert {event for _, event, _ in MOVES} == set(Step)
 
 
 @pytest.mark.parametrize("state", [*State], ids=lambda state: state.name)
@@ -90,11 +90,11 @@ def test_an_occupied_slot_is_freed_by_an_end_that_was_seen_by_age_or_by_a_refusa
         if SLOTS[state] is Slot.OCCUPIED and SLOTS[after] is not Slot.OCCUPIED
     }
     assert frees == {
-        Event.SEEN_SUCCESS,
-        Event.SEEN_FAILURE,
-        Event.AGE_PASSED,
-        Event.REFUSED,
-        Event.TURNED_AWAY,
+        Step.SEEN_SUCCESS,
+        Step.SEEN_FAILURE,
+        Step.AGE_PASSED,
+        Step.REFUSED,
+        Step.TURNED_AWAY,
     }
 
 
@@ -106,4 +106,4 @@ def test_what_may_be_a_paid_task_is_never_sent_again_nor_refused() -> None:
 def test_no_slot_is_occupied_without_a_reservation_but_by_a_task_that_runs_already() -> None:
     for state, event, after in MOVES:
         if SLOTS[state] is Slot.NONE and SLOTS[after] is Slot.OCCUPIED:
-            assert (event, after) == (Event.ATTACHED, State.RUNNING)
+            assert (event, after) == (Step.ATTACHED, State.RUNNING)

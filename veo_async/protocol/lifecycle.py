@@ -21,7 +21,7 @@ class State(Enum):
     GIVEN_UP = auto()  # older than any task gets
 
 
-class Event(Enum):
+class Step(Enum):
     """What can happen to a submit."""
 
     SLOT_GRANTED = auto()
@@ -44,30 +44,30 @@ class Slot(Enum):
     OCCUPIED = auto()  # a fact about the remote task, or about one that may exist
 
 
-TRANSITIONS: Final[Mapping[State, Mapping[Event, State]]] = {
+TRANSITIONS: Final[Mapping[State, Mapping[Step, State]]] = {
     State.WAITING: {
-        Event.SLOT_GRANTED: State.RESERVED,
-        Event.REFUSED: State.REFUSED,
-        Event.ATTACHED: State.RUNNING,
+        Step.SLOT_GRANTED: State.RESERVED,
+        Step.REFUSED: State.REFUSED,
+        Step.ATTACHED: State.RUNNING,
     },
     State.RESERVED: {
-        Event.HEADERS_SENT: State.SENT,
-        Event.REFUSED: State.REFUSED,
+        Step.HEADERS_SENT: State.SENT,
+        Step.REFUSED: State.REFUSED,
     },
     State.SENT: {
-        Event.ACCEPTED: State.RUNNING,
-        Event.TURNED_AWAY: State.RESERVED,
-        Event.REFUSED: State.REFUSED,
-        Event.ANSWER_LOST: State.UNCERTAIN,
+        Step.ACCEPTED: State.RUNNING,
+        Step.TURNED_AWAY: State.RESERVED,
+        Step.REFUSED: State.REFUSED,
+        Step.ANSWER_LOST: State.UNCERTAIN,
     },
     State.UNCERTAIN: {
-        Event.ACCEPTED: State.RUNNING,
-        Event.AGE_PASSED: State.GIVEN_UP,
+        Step.ACCEPTED: State.RUNNING,
+        Step.AGE_PASSED: State.GIVEN_UP,
     },
     State.RUNNING: {
-        Event.SEEN_SUCCESS: State.SUCCEEDED,
-        Event.SEEN_FAILURE: State.FAILED,
-        Event.AGE_PASSED: State.GIVEN_UP,
+        Step.SEEN_SUCCESS: State.SUCCEEDED,
+        Step.SEEN_FAILURE: State.FAILED,
+        Step.AGE_PASSED: State.GIVEN_UP,
     },
     State.SUCCEEDED: {},
     State.FAILED: {},
@@ -88,7 +88,7 @@ SLOTS: Final[Mapping[State, Slot]] = {
 }
 
 
-def advance(state: State, event: Event) -> State:
+def advance(state: State, event: Step) -> State:
     """Return the state that follows.
 
     Raises:
