@@ -59,6 +59,7 @@ def test_the_application_and_the_script(simulator, tmp_path):
     many.joinpath("prompts.txt").write_text("a fox\n一只狐狸\nfails: [policy]\n", encoding="utf-8")
     application = started(example("await"), one)
     script = started(example("script"), many)
+    steps = started(example("steps"), one, name="steps.py")
     out, err = application.communicate(timeout=55)
     assert application.returncode == 0, err
     assert out.startswith("videos/boat.mp4 ")
@@ -67,7 +68,13 @@ def test_the_application_and_the_script(simulator, tmp_path):
     assert script.returncode == 0, err
     assert sorted(out.split()) == ["videos/0000.mp4", "videos/0001.mp4"]
     assert "2: task " in err
-    assert len(simulator.ledger) == 4
+    out, err = steps.communicate(timeout=55)
+    assert steps.returncode == 0, err
+    assert "DownloadFinished(" in out
+    assert "bytes_downloaded=" in out
+    hd = next(charge.task_id for charge in simulator.ledger if charge.kind == "1080p")
+    assert one.joinpath(f"videos/{hd}.mp4").exists()
+    assert len(simulator.ledger) == 6
 
 
 def post(url: str, body: bytes) -> tuple[int, str]:
