@@ -43,6 +43,7 @@ from veo_async.settings import (
     MAX_TASKS,
     PACE,
     UPGRADE_1080P_PRICE,
+    ApiKey,
     PollPolicy,
     RetryPolicy,
     Statistics,
@@ -115,10 +116,11 @@ class VeoClient:
         self._is_closed = False
         self._committed = 0
         self._upgraded_ids: set[str] = set()
-        key = read_api_key(api_key)
-        del api_key  # or it would stand in the traceback of whatever else is wrong
+        # Wrapped first, or it would stand in the traceback of whatever is wrong.
+        given = None if api_key is None else ApiKey(api_key)
+        del api_key
         self._settings = Configuration(
-            key=key,
+            key=read_api_key(given),
             base_url=read_base_url(base_url),
             limiter=LocalLimiter(max_tasks) if limiter is None else limiter,
             gate=read_pace(pace),
@@ -450,7 +452,9 @@ class VeoClient:
             )
 
     def __repr__(self) -> str:
-        return f"<VeoClient {self._settings.base_url} {'closed' if self._is_closed else 'open'}>"
+        settings: Configuration | None = getattr(self, "_settings", None)
+        where = "unfinished" if settings is None else settings.base_url
+        return f"<VeoClient {where} {'closed' if self._is_closed else 'open'}>"
 
 
 def _request(request: VideoRequest | str, fields: RequestFields) -> VideoRequest:

@@ -27,24 +27,25 @@ if TYPE_CHECKING:
 __all__: list[str] = []
 
 
-def read_api_key(given: str | None) -> ApiKey:
+def read_api_key(given: ApiKey | None) -> ApiKey:
     """Return the key that was given, or the environment's.
 
     Raises:
-        ConfigurationError: There is none, or it cannot be one. The message does not show it.
+        ConfigurationError: There is none, or it cannot be one. Neither the message nor a local of
+            a frame shows it.
     """
-    key = (os.environ.get(KEY_VARIABLE, "") if given is None else given).strip()
-    if not key:
+    key = ApiKey(os.environ.get(KEY_VARIABLE, "")) if given is None else given
+    if not key.is_there:
         raise ConfigurationError(
             f"no API key; set the environment variable {KEY_VARIABLE}, or pass"
             " VeoClient(api_key=…). Keys are made at https://kie.ai/api-key"
         )
-    if not (key.isascii() and key.isprintable() and " " not in key):
+    if not key.is_plausible:
         raise ConfigurationError(
             "the API key holds a blank or a character that no key has; copy it again from"
             " https://kie.ai/api-key"
         )
-    return ApiKey(key)
+    return key
 
 
 def read_base_url(given: str | None) -> str:

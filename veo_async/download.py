@@ -34,7 +34,7 @@ class Turns:
     """Lets so many downloads run at once, the one whose window ends first goes first."""
 
     def __init__(self, total: int) -> None:
-        self.active = 0
+        self.active: int = 0
         self._total = total
         self._order = itertools.count()
         self._queue: list[tuple[float, int, asyncio.Future[None]]] = []
@@ -89,8 +89,8 @@ class VideoStream:
     """
 
     def __init__(self, transfer: Transfer, received: Callable[[int], None]) -> None:
-        self.size = transfer.held.total
-        self.content_type = transfer.content_type
+        self.size: int | None = transfer.held.total
+        self.content_type: str = transfer.content_type
         self._transfer = transfer
         self._received = received
         self._walk = BoxWalk()
@@ -142,9 +142,9 @@ class Downloader:
         max_downloads: int,
         executor: Executor,
     ) -> None:
-        self.bytes_downloaded = 0
-        self.turns = Turns(max_downloads)
-        self.windows = Windows()
+        self.bytes_downloaded: int = 0
+        self.turns: Turns = Turns(max_downloads)
+        self.windows: Windows = Windows()
         self._transport = transport
         self._api = api
         self._policy = policy

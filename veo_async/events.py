@@ -1,6 +1,5 @@
 """Progress as frozen records, and the Protocol of what listens to them."""
 
-import asyncio
 import logging
 from pathlib import Path
 from typing import Protocol, TypeAlias
@@ -183,5 +182,7 @@ class Emitter:
             return
         try:
             self.observer(event)
-        except (Exception, asyncio.CancelledError):  # noqa: BLE001  # it must not cost a paid task
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:  # noqa: BLE001  # a cancellation it raises must not cost a paid task
             _log.exception("on_event failed on %s; the work goes on", type(event).__name__)

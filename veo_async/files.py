@@ -70,6 +70,19 @@ def target_of(to: str | os.PathLike[str], task_id: str) -> Path:
     return path
 
 
+def refuse_existing(target: Path) -> None:
+    """Look whether a name is free.
+
+    Raises:
+        FileExistsError: It is not.
+    """
+    try:
+        target.lstat()
+    except (OSError, ValueError):  # a name that cannot be one is refused when the part is opened
+        return
+    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+
+
 def _safe_name(task_id: str) -> str:
     """Return a file name for an id, which is the service's and may hold anything."""
     plain = task_id.replace("_", "").replace("-", "")
@@ -133,8 +146,9 @@ class PartialFile:
 
     def __init__(self, target: Path, source: str, executor: Executor) -> None:
         name = target.name
-        if len(os.fsencode(name)) > _LONGEST_NAME:
-            name = hashlib.sha256(os.fsencode(name)).hexdigest()
+        encoded = name.encode(errors="surrogatepass")  # half a character is refused later on
+        if len(encoded) > _LONGEST_NAME:
+            name = hashlib.sha256(encoded).hexdigest()
         self._target = target
         self._part = target.with_name(f"{name}.part")
         self._side = target.with_name(f"{name}.part.json")
@@ -148,9 +162,8 @@ class PartialFile:
 
         Raises:
             FileExistsError: It is not.
-            DownloadError: It cannot be a file's name.
         """
-        await self._run(lambda: _refuse_existing(self._target))
+        await self._run(lambda: refuse_existing(self._target))
 
     async def open(self) -> Held:
         """Make or take up the part; return what it holds of the same source."""
@@ -351,21 +364,13 @@ def _lock(file: io.FileIO, path: Path) -> None:
         ) from None
 
 
-def _refuse_existing(target: Path) -> None:
-    try:
-        target.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
-
-
 def _rename_new(part: Path, target: Path) -> None:
     try:
         target.hardlink_to(part)
     except FileExistsError:
         raise
     except OSError:  # a file system without hard links
-        _refuse_existing(target)
+        refuse_existing(target)
         part.rename(target)
     else:
         part.unlink()

@@ -76,9 +76,20 @@ class ApiKey:
 
     _value: str
 
+    @property
+    def is_there(self) -> bool:
+        """Whether there is one at all."""
+        return bool(self._value.strip())
+
+    @property
+    def is_plausible(self) -> bool:
+        """Whether it can be sent in a header."""
+        text = self._value.strip()
+        return text.isascii() and text.isprintable() and " " not in text
+
     def bearer(self) -> str:
         """Return the `Authorization` header's value (spec: Authentication)."""
-        return f"Bearer {self._value}"
+        return f"Bearer {self._value.strip()}"
 
     def __repr__(self) -> str:
         return "ApiKey(…)"

@@ -128,9 +128,9 @@ class Transfer:
         policy: RetryPolicy,
         stall: float,
     ) -> None:
-        self.held = held
-        self.content_type = "video/mp4"
-        self.attempts = 0
+        self.held: Held = held
+        self.content_type: str = "video/mp4"
+        self.attempts: int = 0
         self._transport = transport
         self._api = api
         self._source = source

@@ -7,9 +7,11 @@ and what passes through aiohttp (a cancellation, a limiter's error) leaves its f
 
 import asyncio
 import ipaddress
+import itertools
+import os
 import ssl as ssl_module
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from socket import SOCK_STREAM, gaierror, inet_aton, socket
@@ -17,6 +19,7 @@ from typing import Final, TypeAlias
 
 import aiohttp
 import attrs
+from aiohttp.client_reqrep import ConnectionKey
 from yarl import URL
 
 from veo_async._version import __version__
@@ -80,7 +83,7 @@ def _literal(host: str) -> str | None:
 
 
 def _is_loopback(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
+    if f".{host.rstrip('.')}".endswith(".localhost"):
         return True
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -168,6 +171,22 @@ async def _on_headers(
         await sending.leaving()
 
 
+_serials = itertools.count()
+
+
+class _FreshRequest(aiohttp.ClientRequest):
+    """A request that no connection in the pool fits, so that it opens one of its own.
+
+    A paid request on a kept-alive connection that the server is about to close is a lost answer.
+    This way it still takes the pool's limits, resolver, certificates and local address.
+    """
+
+    @property
+    def connection_key(self) -> ConnectionKey:
+        """What a connection must equal to be used again: nothing does."""
+        return super().connection_key._replace(proxy_headers_hash=next(_serials))
+
+
 class Transport:
     """The sessions of one client, in one event loop. Made inside the loop that uses it."""
 
@@ -181,24 +200,23 @@ class Transport:
         proxy: str | None = None,
         ssl: ssl_module.SSLContext | bool = True,
     ) -> None:
-        self.requests = 0
+        self.requests: int = 0
         self._base_url = base_url.rstrip("/")
-        self._api_host = URL(base_url).host or ""
+        self._api_host = URL(base_url).raw_host or ""
         self._key = key
         self._timeouts = timeouts
         self._proxy = proxy
         self._shares_pool = connector is not None
-        pool = connector or _connector(ssl=ssl, force_close=False)
-        # A connector of an unknown kind may be the only way to the host (a SOCKS proxy, a Unix
-        # socket), so paid requests take it too. Otherwise they get connections of their own.
-        shared_way = connector is not None and type(connector) is not aiohttp.TCPConnector
-        once = pool if shared_way else _connector(ssl=ssl, force_close=True)
-        self._owned = [made for made in (pool, once) if made is not connector]
+        self._reading: set[aiohttp.StreamReader] = set()
+        pool = _connector(ssl=ssl) if connector is None else connector
+        self._own_pool = pool if connector is None else None
         trace = aiohttp.TraceConfig()
         trace.on_request_headers_sent.append(_on_headers)
         self._api = _session(pool)
         self._files = _session(pool, auto_decompress=False)
-        self._submits = _session(once, traces=[trace])
+        self._submits = _session(
+            pool, request_class=_FreshRequest, traces=[trace], headers={"Connection": "close"}
+        )
 
     async def call(self, request: HttpRequest) -> HttpResponse:
         """Send a request that may safely be sent twice.
@@ -262,9 +280,11 @@ class Transport:
             ),
             trace_request_ctx=sending,
         ) as response:
+            with self._woken(response.content):
+                body = (await _bounded(response)).decode("latin-1")
             return HttpResponse(
                 status=response.status,
-                body=self._hidden((await _bounded(response)).decode("latin-1")).encode("latin-1"),
+                body=self._hidden(body).encode("latin-1"),
                 retry_after=retry_after(response.headers.get("Retry-After"), datetime.now(UTC)),
             )
 
@@ -282,7 +302,17 @@ class Transport:
             TransportError: No answer came.
         """
         async with await self._follow(url, headers) as response:
-            yield Stream(response.status, response.headers, response.content, self._files)
+            with self._woken(response.content):
+                yield Stream(response.status, response.headers, response.content, self._files)
+
+    @contextmanager
+    def _woken(self, content: aiohttp.StreamReader) -> Generator[None]:
+        """Let `aclose` wake who waits for a body, which aiohttp does not."""
+        self._reading.add(content)
+        try:
+            yield
+        finally:
+            self._reading.discard(content)
 
     async def _follow(self, link: str, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
         url = _parsed(link)
@@ -301,7 +331,7 @@ class Transport:
         self.requests += 1
         guard = self._guard_for(url)
         failure: VeoError
-        token = _guard.set(guard)
+        token = _guard.set(None if self._proxy else guard)
         try:
             async with asyncio.timeout(self._timeouts.response):
                 return await self._files.get(
@@ -314,18 +344,20 @@ class Transport:
                     read_bufsize=READ_BYTES,
                 )
         except Exception as error:  # noqa: BLE001  # the border
-            failure = _closed() if self._files.closed else _mapped(error, f"GET from {url.host}")
+            failure = (
+                _closed() if self._files.closed else _mapped(error, f"GET from {url.raw_host}")
+            )
         finally:
             _guard.reset(token)
         if guard is not None and guard.refused is not None:
             failure = DownloadError(
-                f"a video's host {url.host} is not asked: {guard.refused} is not a public address;"
-                " only public hosts may serve videos"
+                f"a video's host {url.raw_host} is not asked: {guard.refused} is not a public"
+                " address; only public hosts may serve videos"
             )
         raise failure
 
     def _guard_for(self, url: URL) -> _Guard | None:
-        if url.host == self._api_host:
+        if url.raw_host == self._api_host:
             return None
         return _Guard(loopback_too=_is_loopback(self._api_host))
 
@@ -357,48 +389,55 @@ class Transport:
         """Close the sessions, and the pool unless it is the application's own."""
         for session in (self._submits, self._files, self._api):
             await session.close()
-        for connector in self._owned:
-            await connector.close()
+        for content in self._reading:
+            content.set_exception(aiohttp.ClientConnectionError("the client was closed"))
+        if self._own_pool is not None:
+            await self._own_pool.close()
 
 
-def _parsed(link: str) -> URL:
+def _parsed(link: str, base: URL | None = None) -> URL:
+    """Return where a link or a redirect leads.
+
+    Raises:
+        DownloadError: Nowhere that a video may come from.
+    """
+    address = _web_address(link, base)
+    if address is None:
+        raise DownloadError(
+            f"a video's link leads to {link[:100]!r}, which is no http(s) URL; ask for the link"
+            " again"
+        )
+    return address
+
+
+def _web_address(link: str, base: URL | None) -> URL | None:
+    """Return an http(s) URL with its host as a resolver will see it; None for anything else."""
     try:
         url = URL(link, encoded=True)
+        url = url if base is None else base.join(url)
+        host = (url.raw_host or "").encode("idna").decode().lower()
+        if url.scheme in {"http", "https"} and host and url.port:
+            return url if host == url.raw_host else url.with_host(host)
     except ValueError:
-        raise DownloadError(
-            f"a video's link cannot be read: {link[:100]!r}; ask for it again"
-        ) from None
-    return _http(url)
-
-
-def _http(url: URL) -> URL:
-    if url.scheme in {"http", "https"} and url.host:
-        return url
-    raise DownloadError(f"a video's link leads to {url.scheme or 'nowhere'}:, which is not http(s)")
+        pass
+    return None
 
 
 def _redirected(url: URL, location: str) -> URL:
-    target = _http(url.join(_joinable(location)))
+    target = _parsed(location, url)
     if url.scheme == "https" and target.scheme != "https":
-        raise DownloadError(f"{url.host} redirects a video from https to http; it is not followed")
+        raise DownloadError(
+            f"{url.raw_host} redirects a video from https to http, which is not followed; report it"
+            " to the service"
+        )
     return target
 
 
-def _joinable(location: str) -> URL:
-    try:
-        return URL(location, encoded=True)
-    except ValueError:
-        raise DownloadError(
-            f"a redirect cannot be read: {location[:100]!r}; ask for the link again"
-        ) from None
-
-
-def _connector(*, ssl: ssl_module.SSLContext | bool, force_close: bool) -> aiohttp.TCPConnector:
+def _connector(*, ssl: ssl_module.SSLContext | bool) -> aiohttp.TCPConnector:
     return aiohttp.TCPConnector(
         limit=_POOL_SIZE,
         ttl_dns_cache=_DNS_SECONDS,
         ssl=ssl,
-        force_close=force_close,
         socket_factory=_guarded_socket,
     )
 
@@ -407,14 +446,17 @@ def _session(
     connector: aiohttp.BaseConnector,
     *,
     auto_decompress: bool = True,
+    request_class: type[aiohttp.ClientRequest] = aiohttp.ClientRequest,
     traces: list[aiohttp.TraceConfig] | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=connector,
         connector_owner=False,
         cookie_jar=aiohttp.DummyCookieJar(),
-        headers={"User-Agent": f"{USER_AGENT}/{__version__}"},
+        headers={"User-Agent": f"{USER_AGENT}/{__version__}", **(headers or {})},
         auto_decompress=auto_decompress,
+        request_class=request_class,
         trace_configs=traces,
     )
 
@@ -436,10 +478,19 @@ def _closed() -> ClientClosedError:
     )
 
 
+def _reason(error: Exception) -> str:
+    cause: object = getattr(error, "os_error", None)
+    if isinstance(error, aiohttp.ClientConnectorError) and isinstance(cause, OSError):
+        number = cause.errno or 0  # a resolver's are below 0
+        why = os.strerror(number) if number > 0 else cause.strerror
+        return f"no connection to {error.host}:{error.port} ({why or cause})"
+    return f"{type(error).__name__}: {error}"
+
+
 def _mapped(
     error: Exception, what: str, *, sent: bool = True, hide: Callable[[str], str] = str
 ) -> TransportError:
-    text = hide(f"{what} failed: {type(error).__name__}: {error}".rstrip(": "))
+    text = hide(f"{what} failed: {_reason(error)}".rstrip(": "))
     unreachable = aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError | gaierror
     if isinstance(error, unreachable):
         return ConnectError(f"{text}; check the network, the base URL and any proxy")

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import multiprocessing
 import os
+import socket
 import threading
 import warnings
 from pathlib import Path
@@ -17,6 +18,7 @@ from veo_async import (
     BudgetExceededError,
     ClientClosedError,
     ConfigurationError,
+    NotFoundError,
     PollPolicy,
     Statistics,
     VeoClient,
@@ -343,3 +345,26 @@ async def test_an_existing_file_is_refused_before_the_video_is_waited_for(world,
         task = await w.veo.submit("a prompt")
         with pytest.raises(FileExistsError):
             await w.veo.download(task, tmp_path / "there.mp4", overwrite=False)
+
+
+async def test_paid_requests_use_the_pools_resolver_and_a_connection_of_their_own():
+    asked: list[str] = []
+
+    class Resolver(aiohttp.ThreadedResolver):
+        """A resolver of the application's own: a private name that no public one knows."""
+
+        async def resolve(self, host, port=0, family=socket.AF_INET):
+            asked.append(host)
+            return await super().resolve("127.0.0.1", port, family)
+
+    async with Simulator(time_scale=100) as sim:
+        port = sim.base_url.rpartition(":")[2]
+        connector = aiohttp.TCPConnector(resolver=Resolver(), use_dns_cache=False)
+        base_url = f"http://veo.internal:{port}"
+        async with VeoClient(sim.api_key, base_url=base_url, connector=connector) as veo:
+            with pytest.raises(NotFoundError):
+                await veo.status("nobody")
+            for n in range(3):
+                await veo.submit(f"prompt {n}")
+        assert asked == ["veo.internal"] * 4, "one connection to ask, and one for each paid request"
+        await connector.close()

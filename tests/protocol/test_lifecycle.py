@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 
-from veo_async.protocol.lifecycle import SLOTS, TRANSITIONS, Step, Slot, State, advance
+from veo_async.protocol.lifecycle import SLOTS, TRANSITIONS, Slot, State, Step, advance
 
 TERMINAL = {State.SUCCEEDED, State.FAILED, State.REFUSED, State.GIVEN_UP}
 

@@ -277,7 +277,7 @@ async def test_stopping_ends_what_hangs() -> None:
     ):
         async with asyncio.TaskGroup() as group:
             waiting = group.create_task(_fails(session.get(sim.base_url + RECORD)))
-            while not sim.ledger.requests["record-info"]:  # noqa: ASYNC110
+            while not sim.ledger.requests["record-info"]:
                 await asyncio.sleep(0.01)
             await sim.__aexit__(None, None, None)
         assert waiting.result()

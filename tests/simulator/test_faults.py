@@ -265,7 +265,7 @@ async def test_a_late_answer_is_late_in_service_time(caller: Caller) -> None:
     caller.sim.add_fault("generate:delay=30")
     async with asyncio.TaskGroup() as group:
         waiting = group.create_task(_status(caller.api("generate")))
-        while not caller.sim.ledger.posts:  # noqa: ASYNC110
+        while not caller.sim.ledger.posts:
             await asyncio.sleep(0.01)
         assert len(caller.sim.ledger) == 1  # it takes effect at once
         caller.sim.advance(29)
