@@ -6,7 +6,7 @@ terminal that gets narrower breaks the rows it already shows into more of them.
 
 import os
 from collections.abc import Callable, Mapping
-from typing import IO, Final
+from typing import IO, ClassVar, Final
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -39,7 +39,7 @@ def can_be_live(file: IO[str]) -> bool:
 class LiveScreen(Screen):
     """Messages that scroll, above one line that shows the stage and is painted again and again."""
 
-    period = 0.1
+    period: ClassVar[float] = 0.1
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, ClassVar, Final
 
 from veo_async.cli.stage import Stage
 from veo_async.cli.wording import shown
@@ -27,7 +27,7 @@ class Screen:
         secrets: What never appears in a line.
     """
 
-    period = 1.0  # seconds between two calls of `tick`
+    period: ClassVar[float] = 1.0  # seconds between two calls of `tick`
 
     def __init__(
         self,
