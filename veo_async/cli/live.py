@@ -68,7 +68,7 @@ class LiveScreen(Screen):
 
     def begin(self, stage: Stage) -> None:
         """Show a stage of the work from now on."""
-        self.stage = stage
+        self.stage: Stage | None = stage
         self.tick()
 
     def clear(self) -> None:
