@@ -1,6 +1,7 @@
 """Data flows one way: a module imports only from those above it in this list."""
 
 import ast
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,26 @@ def test_the_protocol_does_no_io(path):
 def test_the_simulator_knows_nothing_of_the_client(path):
     ours = {imported for imported in imports_of(path) if imported.startswith("veo_async")}
     assert all(imported.startswith("veo_async.simulator") for imported in ours)
+
+
+def modules_of(path: Path, known: Collection[str]) -> set[str]:
+    """Return the modules that a file imports; `from package import module` is the module."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            inside = {f"{node.module}.{alias.name}" for alias in node.names} & {*known}
+            found |= inside or {node.module or ""}
+    return found & {*known}
+
+
+def test_no_two_files_need_each_other():
+    files = {f"veo_async.{'.'.join(p.relative_to(ROOT).with_suffix('').parts)}": p for p in MODULES}
+    files = {name.removesuffix(".__init__"): path for name, path in files.items()}
+    needs = {name: modules_of(path, files.keys()) - {name} for name, path in files.items()}
+    while leaves := {name for name, needed in needs.items() if not needed & needs.keys()}:
+        for name in leaves:
+            del needs[name]
+    assert not needs, f"a circle runs through {sorted(needs)}"
 
 
 def test_every_layer_exists():

@@ -4,11 +4,11 @@ import sys
 
 import click
 
+from veo_async.cli.choice import screen_for
 from veo_async.cli.commands import program
 from veo_async.cli.exits import Exit
 from veo_async.cli.options import Common
 from veo_async.cli.report import Reporter
-from veo_async.cli.screen import screen_for
 from veo_async.cli.trail import Trail
 
 __all__: list[str] = []

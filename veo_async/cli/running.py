@@ -18,12 +18,13 @@ from typing import Any, Final, NoReturn
 import attrs
 
 from veo_async.cli import output
+from veo_async.cli.choice import screen_for
 from veo_async.cli.exits import Exit
 from veo_async.cli.options import Common
 from veo_async.cli.output import Result
 from veo_async.cli.progress import Progress
 from veo_async.cli.report import Reporter
-from veo_async.cli.screen import Screen, screen_for
+from veo_async.cli.screen import Screen
 from veo_async.cli.trail import Submit, Trail
 from veo_async.cli.wording import reworded
 from veo_async.events import Event

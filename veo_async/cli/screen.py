@@ -1,15 +1,10 @@
-"""Where messages and progress go: plain lines, or a live line on a terminal. Always stderr."""
+"""Messages and progress as plain lines."""
 
-import os
-import sys
 from collections.abc import Callable
-from typing import IO, TYPE_CHECKING, ClassVar, Final
+from typing import IO, ClassVar, Final
 
 from veo_async.cli.stage import Stage
 from veo_async.cli.wording import shown
-
-if TYPE_CHECKING:
-    from veo_async.cli.live import LiveScreen
 
 __all__: list[str] = []
 
@@ -120,22 +115,3 @@ class Screen:
             self._file.flush()
         except (OSError, ValueError):
             pass
-
-
-def screen_for(
-    now: Callable[[], float], *, is_quiet: bool, secrets: tuple[str, ...]
-) -> "Screen | LiveScreen":
-    """Return the screen that suits this process's stderr."""
-    stderr = sys.stderr
-    if stderr is None:  # pyright: ignore[reportUnnecessaryComparison]  # closed by who started us
-        return Screen(_nowhere(), now, is_quiet=is_quiet, secrets=secrets)
-    if stderr.isatty() and os.environ.get("TERM", "") not in {"dumb", "unknown"}:
-        from veo_async.cli.live import LiveScreen, can_be_live  # noqa: PLC0415  # loads rich
-
-        if can_be_live(stderr):
-            return LiveScreen(stderr, now, is_quiet=is_quiet, secrets=secrets)
-    return Screen(stderr, now, is_quiet=is_quiet, secrets=secrets)
-
-
-def _nowhere() -> IO[str]:
-    return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123  # as long as the process
