@@ -136,6 +136,7 @@ class Stream:
     headers: Mapping[str, str]
     _content: aiohttp.StreamReader
     _session: aiohttp.ClientSession
+    _failure: TransportError | None = None
 
     async def read(self) -> bytes:
         """Return the next bytes as they arrived, empty at the end.
@@ -144,14 +145,19 @@ class Stream:
             ClientClosedError: The client was closed.
             TransportError: The connection broke before the end.
         """
-        failure: VeoError
-        try:
-            if not self._session.closed:
+        if self._failure is None and not self._session.closed:
+            try:
                 return await self._content.readany()
-            failure = _closed()
-        except Exception as error:  # noqa: BLE001  # the border
-            failure = _closed() if self._session.closed else _mapped(error, "the transfer")
-        raise failure
+            except Exception as error:  # noqa: BLE001  # the border
+                self._failure = _mapped(error, "the transfer")
+            if rest := self._arrived():
+                return rest
+        raise self._failure if self._failure and not self._session.closed else _closed()
+
+    def _arrived(self) -> bytes:
+        """Return what arrived before the connection broke, which aiohttp hides behind the error."""
+        self._content.set_exception(None)  # type: ignore[arg-type]
+        return self._content.read_nowait()
 
 
 @attrs.frozen

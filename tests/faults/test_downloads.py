@@ -126,10 +126,24 @@ async def test_a_cut_anywhere_is_resumed(
     async with FileServer(body).serving() as host, client_of(host) as veo:
         for cut in offsets():
             host.script = [Reply(cut=cut, end=end, framing=framing)]
+            host.seen.clear()
             assert_whole(await veo.download(video(host.link), tmp_path / "v.mp4"), body)
-    resumed = [seen for seen in host.seen if seen.start]
-    assert len(resumed) > 20
-    assert all(seen.headers["if-range"] == '"v1"' for seen in resumed)
+            again = host.seen[-1]
+            # A reset may drop what the kernel still held; of a close, no byte is asked for twice.
+            assert again.start == cut or (end == "reset" and again.start < cut)
+            assert again.headers.get("if-range") == ('"v1"' if again.start else None)
+
+
+async def test_a_host_that_breaks_off_after_every_few_bytes(tmp_path: Path) -> None:
+    """Each connection brings something on, so that none of them is the last one."""
+    cuts = range(20_000, SIZE, 20_000)
+    async with (
+        FileServer(FILM, *[Reply(cut=cut) for cut in cuts]).serving() as host,
+        client_of(host) as veo,
+    ):
+        saved = await veo.download(video(host.link), tmp_path / "v.mp4")
+    assert_whole(saved, FILM)
+    assert [seen.start for seen in host.seen] == [0, *cuts]
 
 
 async def test_many_cuts_in_one_transfer(tmp_path: Path) -> None:
