@@ -20,8 +20,6 @@ from veo_async.errors import (
     ClientClosedError,
     InvalidRequestError,
     NotFoundError,
-    TaskTimeoutError,
-    VeoError,
 )
 from veo_async.events import Emitter, Observer
 from veo_async.files import refuse_existing, target_of
@@ -35,8 +33,7 @@ from veo_async.models import (
     VideoRequest,
 )
 from veo_async.ownership import finished
-from veo_async.protocol import codec, polling
-from veo_async.protocol import retry as retry_rules
+from veo_async.protocol import codec
 from veo_async.protocol.reading import as_id
 from veo_async.settings import (
     MAX_DOWNLOADS,
@@ -281,40 +278,14 @@ class VeoClient:
             self._commit(UPGRADE_1080P_PRICE)
             self._upgraded_ids.add(base.task_id)
         try:
-            return await runtime.owned.call(self._upgraded(base), may_be_withdrawn=lambda: True)
+            return await runtime.owned.call(
+                runtime.upgrader.ready(base), may_be_withdrawn=lambda: True
+            )
         except APIError:
             if is_new:
                 self._committed -= UPGRADE_1080P_PRICE
                 self._upgraded_ids.discard(base.task_id)
             raise
-
-    async def _upgraded(self, base: Video) -> Video:
-        runtime = self._started()
-        deadline = asyncio.get_running_loop().time() + self._settings.timeouts.task
-        failures = 0
-        while True:
-            wait = 0.0
-            try:
-                video = await runtime.api.upgrade_1080p(base)
-                failures = 0
-            except VeoError as error:
-                if not retry_rules.is_transient(error):
-                    raise
-                video = None
-                failures += 1
-                wait = runtime.api.wait_after("1080p", base.task_id, failures, error)
-            if video is not None:
-                return video
-            left = deadline - asyncio.get_running_loop().time()
-            if left <= 0:
-                raise TaskTimeoutError(
-                    f"the 1080P video of task {base.task_id} is not ready after"
-                    f" {self._settings.timeouts.task:g} s; ask for it again later, which is free",
-                    task_id=base.task_id,
-                )
-            interval = self._settings.poll.upgrade_every
-            pause = polling.next_poll(interval, wait, runtime.chance.random())
-            await asyncio.sleep(min(pause, left))
 
     async def _video(self, video: Video | VideoTask | str) -> Video:
         if isinstance(video, Video):
@@ -374,7 +345,7 @@ class VeoClient:
 
     async def _renewed(self, video: Video) -> Video:
         if video.origin != "record-info":
-            return await self._upgraded(video)
+            return await self._started().upgrader.ready(video)
         api = self._started().api
 
         async def ask() -> Video:

@@ -14,6 +14,7 @@ from veo_async.settings import DISK_THREADS, Statistics
 from veo_async.submit import Submitter
 from veo_async.task import Watcher
 from veo_async.transport import Transport
+from veo_async.upgrade import Upgrader
 
 __all__: list[str] = []
 
@@ -28,9 +29,9 @@ class Runtime:
         api: The endpoints.
         submitter: Slots, pace and the one paid request.
         watcher: The tasks that are polled.
+        upgrader: The conversions that are asked for.
         downloader: The files that are fetched.
         owned: The tasks that do the work.
-        chance: Random numbers from 0 to 1.
         settings: What the client was told.
         transport: The wire.
         executor: The threads that write files.
@@ -40,9 +41,9 @@ class Runtime:
     api: Api
     submitter: Submitter
     watcher: Watcher
+    upgrader: Upgrader
     downloader: Downloader
     owned: OwnedTasks
-    chance: random.Random
     settings: Configuration
     transport: Transport
     executor: ThreadPoolExecutor
@@ -85,6 +86,9 @@ class Runtime:
                 spawn=owned.spawn,
                 home=home,
             ),
+            upgrader=Upgrader(
+                api, poll=settings.poll, timeouts=settings.timeouts, chance=chance.random
+            ),
             downloader=Downloader(
                 transport,
                 api,
@@ -95,7 +99,6 @@ class Runtime:
                 executor=executor,
             ),
             owned=owned,
-            chance=chance,
             settings=settings,
             transport=transport,
             executor=executor,

@@ -6,15 +6,13 @@ and what passes through aiohttp (a cancellation, a limiter's error) leaves its f
 """
 
 import asyncio
-import ipaddress
 import itertools
 import os
 import ssl as ssl_module
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from contextvars import ContextVar
 from datetime import UTC, datetime
-from socket import SOCK_STREAM, gaierror, inet_aton, socket
+from socket import SOCK_STREAM, gaierror
 from typing import Final, TypeAlias
 
 import aiohttp
@@ -22,6 +20,7 @@ import attrs
 from aiohttp.client_reqrep import ConnectionKey
 from yarl import URL
 
+from veo_async import guard
 from veo_async._version import __version__
 from veo_async.errors import (
     ClientClosedError,
@@ -31,6 +30,7 @@ from veo_async.errors import (
     TransportTimeoutError,
     VeoError,
 )
+from veo_async.guard import Guard
 from veo_async.protocol.http import HttpRequest, HttpResponse
 from veo_async.protocol.retry import retry_after
 from veo_async.settings import (
@@ -47,80 +47,9 @@ __all__: list[str] = []
 Leaving: TypeAlias = Callable[[], Awaitable[None]]
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
 _POOL_SIZE: Final = 100
 _DNS_SECONDS: Final = 60
 _SHORTEST_SECRET: Final = 16  # a shorter "key" is a word of some test, which may stand anywhere
-
-
-def is_public(address: str) -> bool:
-    """Return whether an IP address lies in the public internet, embedded IPv4 ones included."""
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    if isinstance(parsed, ipaddress.IPv6Address):
-        inner = parsed.ipv4_mapped or parsed.sixtofour
-        if parsed in _NAT64:
-            inner = ipaddress.IPv4Address(int(parsed) & 0xFFFF_FFFF)
-        if inner is not None:
-            return is_public(str(inner))
-        if parsed.is_site_local:  # deprecated, and still routed inside some sites
-            return False
-    return parsed.is_global and not parsed.is_multicast and not parsed.is_reserved
-
-
-def _literal(host: str) -> str | None:
-    """Return the address that a host is in itself, in any spelling that a resolver takes."""
-    try:
-        return "127.0.0.1" if _is_loopback(host) else str(ipaddress.ip_address(host))
-    except ValueError:
-        pass
-    try:
-        return str(ipaddress.IPv4Address(inet_aton(host)))  # 127.1, 0x7f000001, 2130706433
-    except (OSError, ValueError):
-        return None
-
-
-def _is_loopback(host: str) -> bool:
-    if f".{host.rstrip('.')}".endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-@attrs.define
-class _Guard:
-    """What one download may connect to. It remembers a refusal, which aiohttp's errors blur."""
-
-    loopback_too: bool
-    refused: str | None = None
-
-    def check(self, address: str) -> None:
-        if is_public(address) or (self.loopback_too and _is_loopback(address)):
-            return
-        self.refused = address
-        raise OSError(f"{address} is not a public address")
-
-
-_guard: ContextVar[_Guard | None] = ContextVar("veo_async_guard", default=None)
-
-_AddressInfo: TypeAlias = tuple[
-    int, int, int, str, tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
-]
-
-
-def _guarded_socket(info: _AddressInfo) -> socket:
-    """Make a connection's socket. Every address passes here, literal and rebound ones too."""
-    family, kind, protocol, _name, address = info
-    guard = _guard.get()
-    if guard is not None:
-        guard.check(str(address[0]))
-    made = socket(family=family, type=kind or SOCK_STREAM, proto=protocol)
-    made.setblocking(False)  # noqa: FBT003  # the socket module's own signature
-    return made
 
 
 @attrs.define
@@ -335,13 +264,13 @@ class Transport:
 
     async def _get(self, url: URL, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
         self.requests += 1
-        guard = self._guard_for(url)
+        rule = self._guard_for(url)
         failure: VeoError
-        token = _guard.set(None if self._proxy else guard)
+        token = guard.current.set(None if self._proxy else rule)
         try:
             async with asyncio.timeout(self._timeouts.response):
                 return await self._files.get(
-                    await self._checked(url, guard),
+                    await self._checked(url, rule),
                     headers={**headers, "Host": url.host_port_subcomponent or ""},
                     allow_redirects=False,
                     proxy=self._proxy,
@@ -354,20 +283,20 @@ class Transport:
                 _closed() if self._files.closed else _mapped(error, f"GET from {url.raw_host}")
             )
         finally:
-            _guard.reset(token)
-        if guard is not None and guard.refused is not None:
+            guard.current.reset(token)
+        if rule is not None and rule.refused is not None:
             failure = DownloadError(
-                f"a video's host {url.raw_host} is not asked: {guard.refused} is not a public"
+                f"a video's host {url.raw_host} is not asked: {rule.refused} is not a public"
                 " address; only public hosts may serve videos"
             )
         raise failure
 
-    def _guard_for(self, url: URL) -> _Guard | None:
+    def _guard_for(self, url: URL) -> Guard | None:
         if url.raw_host == self._api_host:
             return None
-        return _Guard(loopback_too=_is_loopback(self._api_host))
+        return Guard(loopback_too=guard.is_loopback(self._api_host))
 
-    async def _checked(self, url: URL, guard: _Guard | None) -> URL:
+    async def _checked(self, url: URL, rule: Guard | None) -> URL:
         """Return the URL to connect to, as far as it can be checked before there is a socket.
 
         aiohttp asks no resolver for a literal. The application's own pool makes its own sockets, so
@@ -377,18 +306,18 @@ class Transport:
             OSError: It leads, or may lead, to where no video may come from.
         """
         host = url.raw_host or ""
-        literal = _literal(host)
-        if guard is None:
+        literal = guard.literal(host)
+        if rule is None:
             return url
         if literal is not None:
-            guard.check(literal)
+            rule.check(literal)
         if literal is not None or not self._shares_pool or self._proxy:
             return url
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(host, url.port or 0, type=SOCK_STREAM)
         addresses = [str(info[4][0]) for info in found]
         for address in addresses:
-            guard.check(address)
+            rule.check(address)
         return url.with_host(addresses[self.requests % len(addresses)])  # another one each time
 
     async def aclose(self) -> None:
@@ -444,7 +373,7 @@ def _connector(*, ssl: ssl_module.SSLContext | bool) -> aiohttp.TCPConnector:
         limit=_POOL_SIZE,
         ttl_dns_cache=_DNS_SECONDS,
         ssl=ssl,
-        socket_factory=_guarded_socket,
+        socket_factory=guard.guarded_socket,
     )
 
 

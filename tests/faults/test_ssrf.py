@@ -20,7 +20,7 @@ from tests.faults.fileserver import (
     video,
 )
 from veo_async import ConnectError, DownloadError, Timeouts, VeoClient, VeoError
-from veo_async.transport import is_public
+from veo_async.guard import is_public
 
 pytestmark = pytest.mark.anyio
 
