@@ -4,6 +4,7 @@ import os
 import ssl as ssl_module
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import attrs
 
@@ -48,6 +49,14 @@ def read_api_key(given: ApiKey | None) -> ApiKey:
     return key
 
 
+def _is_a_name(host: str) -> bool:
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return True
+
+
 def read_base_url(given: str | None) -> str:
     """Return the API's address that was given, or the environment's, or the service's.
 
@@ -55,7 +64,7 @@ def read_base_url(given: str | None) -> str:
         ConfigurationError: It is no http(s) address.
     """
     url = given or os.environ.get(BASE_URL_VARIABLE) or BASE_URL
-    if is_http_url(url) and not {"?", "#"} & {*url}:
+    if is_http_url(url) and not {"?", "#"} & {*url} and _is_a_name(urlsplit(url).hostname or ""):
         return url.rstrip("/")
     # The URL is not shown, since what is wrong with it may be a password in it.
     raise ConfigurationError(

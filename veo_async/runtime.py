@@ -65,6 +65,15 @@ class Runtime:
             ssl=settings.ssl,
         )
         api = Api(transport, policy=settings.retry, chance=chance.random, emitter=settings.emitter)
+        downloader = Downloader(
+            transport,
+            api,
+            policy=settings.retry,
+            timeouts=settings.timeouts,
+            emitter=settings.emitter,
+            max_downloads=settings.max_downloads,
+            executor=executor,
+        )
         return cls(
             api=api,
             submitter=Submitter(
@@ -85,19 +94,12 @@ class Runtime:
                 chance=chance.random,
                 spawn=owned.spawn,
                 home=home,
+                note_link=downloader.windows.note,
             ),
             upgrader=Upgrader(
                 api, poll=settings.poll, timeouts=settings.timeouts, chance=chance.random
             ),
-            downloader=Downloader(
-                transport,
-                api,
-                policy=settings.retry,
-                timeouts=settings.timeouts,
-                emitter=settings.emitter,
-                max_downloads=settings.max_downloads,
-                executor=executor,
-            ),
+            downloader=downloader,
             owned=owned,
             settings=settings,
             transport=transport,

@@ -228,6 +228,7 @@ class Watcher:
         chance: Callable[[], float],
         spawn: Spawn,
         home: Home,
+        note_link: Callable[[str, float], None],
     ) -> None:
         self._api = api
         self._limiter = limiter
@@ -238,6 +239,7 @@ class Watcher:
         self._chance = chance
         self._spawn = spawn
         self._home = home
+        self._note_link = note_link
         self._known: WeakValueDictionary[str, Watched] = WeakValueDictionary()
         self._active: dict[str, Watched] = {}
 
@@ -379,6 +381,8 @@ class Watcher:
                     watched.end()
 
     def _tell(self, watched: Watched, record: TaskRecord) -> None:
+        if record.video_url is not None:
+            self._note_link(record.video_url, asyncio.get_running_loop().time())
         if watched.see(record):
             self._emitter.emit(TaskUpdated(record=record))
 

@@ -59,11 +59,11 @@ class Windows:
     def note(self, url: str, now: float) -> None:
         """Remember that a link was received, and forget those that are long dead."""
         self._received.setdefault(url, now)
-        for old, received in [*self._received.items()]:
-            if now - received <= URL_LIFETIME:
+        while True:
+            oldest = next(iter(self._received))
+            if oldest == url or now - self._received[oldest] <= URL_LIFETIME:
                 break
-            if old != url:
-                del self._received[old]
+            del self._received[oldest]
 
     def deadline(self, url: str, now: float) -> float:
         """Return the end of a link's window; one never seen before starts now."""

@@ -62,6 +62,7 @@ def test_an_impossible_key_is_refused_without_being_shown(key):
         {"base_url": "https://example.com/?key=secret"},
         {"base_url": "https://example.com:notaport"},
         {"base_url": "http://[::1"},
+        {"base_url": "https://exa..mple.com"},
         {"max_tasks": 0},
         {"max_downloads": 0},
         {"max_credits": -1},

@@ -313,3 +313,11 @@ async def test_tasks_are_equal_by_their_id(world):
         assert task in w.veo.tasks
         assert {task, w.veo.task(task.id)} == {task}
         assert task != w.veo.task("another")
+
+
+async def test_the_window_of_a_link_starts_when_the_link_is_received(world):
+    async with world() as w:
+        video = await w.veo.generate("a prompt")
+        received = asyncio.get_running_loop().time()
+        windows = w.veo._runtime.downloader.windows
+        assert windows.deadline(video.url, received + 600) <= received + 1200
