@@ -181,6 +181,13 @@ def loops_back(host: str) -> bool:
     return any(str(info[4][0]).startswith("127.") or info[4][0] == "::1" for info in found)
 
 
+def is_loopback_name(name: str) -> bool:
+    try:
+        return socket.gethostbyname(name) == "127.0.0.1"
+    except OSError:
+        return False
+
+
 async def test_a_local_api_may_have_its_videos_at_another_port_and_name() -> None:
     film = movie(1000)
     api, host = FileServer(b"{}"), FileServer(film)
@@ -193,6 +200,9 @@ async def test_a_local_api_may_have_its_videos_at_another_port_and_name() -> Non
 async def test_the_pool_of_the_application_is_told_an_address_and_the_hosts_name() -> None:
     """The checked address is what is connected to; the name still goes into the request."""
     film = movie(1000)
+    name = socket.gethostname()
+    if not is_loopback_name(name):
+        pytest.skip(f"this machine's name {name} does not mean 127.0.0.1")
     api, host = FileServer(b"{}"), FileServer(film)
     async with (
         api.serving(),
