@@ -303,7 +303,8 @@ async def test_a_submit_cancelled_at_any_moment_loses_no_task_and_leaks_no_slot(
     world, cancel: Cancel, until
 ):
     options = {"max_tasks": 1000, "create_rate": None, "generation_seconds": 100_000}
-    async with world(sim=options, max_tasks=1000, pace=None, max_credits=None) as w:
+    poll = PollPolicy(interval=0.05, first=1000)  # nobody's turn yet: polls prove nothing here
+    async with world(sim=options, max_tasks=1000, pace=None, poll=poll) as w:
         for after in range(80):
             await cancel(partial(w.veo.submit, f"prompt {after}"), after)
         submitted: list[str] = []
