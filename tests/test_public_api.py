@@ -53,6 +53,7 @@ TREE = {
     "ContentChangedError": "DownloadError",
     "TruncatedError": "DownloadError",
     "NotAnMP4Error": "DownloadError",
+    "JournalError": "VeoError",
     "LimiterError": "VeoError",
     "BudgetExceededError": "VeoError",
     "ConfigurationError": "VeoError",

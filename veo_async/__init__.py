@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from veo_async._version import __version__
 
 if TYPE_CHECKING:
+    from veo_async.batch import Batch
     from veo_async.client import VeoClient
     from veo_async.download import VideoStream
     from veo_async.errors import (
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
         DownloadError,
         InsufficientCreditsError,
         InvalidRequestError,
+        JournalError,
         LimiterError,
         NotAnMP4Error,
         NotFoundError,
@@ -47,6 +49,8 @@ if TYPE_CHECKING:
         Observer,
         RetryScheduled,
         SubmitFailed,
+        SubmitsPaused,
+        SubmitsResumed,
         SubmitStarted,
         TaskSubmitted,
         TaskUpdated,
@@ -66,17 +70,35 @@ if TYPE_CHECKING:
         Video,
         VideoRequest,
     )
+    from veo_async.prices import Prices
+    from veo_async.results import BatchInput, BatchItem, BatchReport, Outcome
     from veo_async.settings import PollPolicy, RetryPolicy, Statistics, Timeouts
     from veo_async.task import VideoTask
 
 # Where the public names live, light modules first: a name is looked for in this order.
-_HOMES = ("errors", "models", "settings", "events", "limits", "task", "client", "download")
+_HOMES = (
+    "errors",
+    "models",
+    "settings",
+    "results",
+    "prices",
+    "events",
+    "limits",
+    "task",
+    "client",
+    "download",
+    "batch",
+)
 
 __all__ = [
     "JSON",
     "APIError",
     "AspectRatio",
     "AuthenticationError",
+    "Batch",
+    "BatchInput",
+    "BatchItem",
+    "BatchReport",
     "BudgetExceededError",
     "ClientClosedError",
     "ConfigurationError",
@@ -92,6 +114,7 @@ __all__ = [
     "InsufficientCreditsError",
     "InvalidRequestError",
     "JSONObject",
+    "JournalError",
     "LimiterError",
     "LimiterStatistics",
     "LocalLimiter",
@@ -99,7 +122,9 @@ __all__ = [
     "NotAnMP4Error",
     "NotFoundError",
     "Observer",
+    "Outcome",
     "PollPolicy",
+    "Prices",
     "QuotaExceededError",
     "RateLimitError",
     "RequestFields",
@@ -112,6 +137,8 @@ __all__ = [
     "SubmitFailed",
     "SubmitStarted",
     "SubmitUncertainError",
+    "SubmitsPaused",
+    "SubmitsResumed",
     "TaskError",
     "TaskFailedError",
     "TaskLimiter",

@@ -8,15 +8,19 @@ import warnings
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from importlib import import_module
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, Unpack
 
-import attrs
-
-from veo_async.configuration import Configuration, read_api_key, read_base_url, read_pace
+from veo_async.configuration import (
+    Configuration,
+    read_api_key,
+    read_base_url,
+    read_budget,
+    read_pace,
+)
 from veo_async.errors import (
     APIError,
-    BudgetExceededError,
     ClientClosedError,
     InvalidRequestError,
     NotFoundError,
@@ -33,19 +37,19 @@ from veo_async.models import (
     VideoRequest,
 )
 from veo_async.ownership import finished
+from veo_async.prices import DEARER, Prices
 from veo_async.protocol import codec
 from veo_async.protocol.reading import as_id
 from veo_async.settings import (
     MAX_DOWNLOADS,
     MAX_TASKS,
     PACE,
-    UPGRADE_1080P_PRICE,
+    URL_LIFETIME,
     ApiKey,
     PollPolicy,
     RetryPolicy,
     Statistics,
     Timeouts,
-    estimated_credits,
 )
 from veo_async.submit import Submission, uncertain, warn_of_orphan, with_token
 from veo_async.task import VideoTask
@@ -53,7 +57,9 @@ from veo_async.task import VideoTask
 if TYPE_CHECKING:
     import aiohttp
 
+    from veo_async.batch import Batch
     from veo_async.download import VideoStream
+    from veo_async.feed import BatchRequests
     from veo_async.runtime import Runtime
 
 __all__ = ["VeoClient"]
@@ -111,7 +117,6 @@ class VeoClient:
         self._runtime: Runtime | None = None
         self._closing: asyncio.Task[None] | None = None
         self._is_closed = False
-        self._committed = 0
         self._upgraded_ids: set[str] = set()
         # Wrapped first, or it would stand in the traceback of whatever is wrong.
         given = None if api_key is None else ApiKey(api_key)
@@ -125,7 +130,7 @@ class VeoClient:
             retry=retry,
             timeouts=timeouts,
             max_downloads=max_downloads,
-            max_credits=max_credits,
+            budget=read_budget(max_credits),
             connector=connector,
             proxy=proxy,
             ssl=True if ssl is None else ssl,
@@ -133,7 +138,7 @@ class VeoClient:
             emitter=Emitter(on_event),
         )
         # aiohttp is loaded now, since loading it later would stop a running loop for 0.2 s.
-        import_module("veo_async.runtime")
+        import_module("veo_async.batch")
 
     # --- making videos
 
@@ -166,7 +171,7 @@ class VeoClient:
             wanted = wanted.evolve(callback_url=with_token(self._settings.callback_url, key))
         codec.encode_generate(wanted)
         job = Submission(key=key, request=wanted)
-        self._commit(estimated_credits(wanted))
+        self._settings.budget.commit(DEARER.of(wanted))
         try:
             return await runtime.owned.call(
                 self._submit(runtime, job), may_be_withdrawn=lambda: job.may_be_withdrawn
@@ -191,19 +196,7 @@ class VeoClient:
             return await runtime.submitter.run(job, begin)
         finally:
             if job.may_be_withdrawn:
-                self._committed -= estimated_credits(job.request)
-
-    def _commit(self, needed: int) -> None:
-        most = self._settings.max_credits
-        if most is not None and self._committed + needed > most:
-            left = most - self._committed
-            raise BudgetExceededError(
-                f"this may cost {needed} credits and max_credits leaves {left}; go on with a client"
-                " that may spend more",
-                needed=needed,
-                left=left,
-            )
-        self._committed += needed
+                self._settings.budget.release(DEARER.of(job.request))
 
     async def generate(self, request: VideoRequest | str, **fields: Unpack[RequestFields]) -> Video:
         """Submit a request and return its finished video.
@@ -275,7 +268,7 @@ class VeoClient:
         base = await self._video(video)
         is_new = base.task_id not in self._upgraded_ids
         if is_new:
-            self._commit(UPGRADE_1080P_PRICE)
+            self._settings.budget.commit(DEARER.upgrade_1080p)
             self._upgraded_ids.add(base.task_id)
         try:
             return await runtime.owned.call(
@@ -283,7 +276,7 @@ class VeoClient:
             )
         except APIError:
             if is_new:
-                self._committed -= UPGRADE_1080P_PRICE
+                self._settings.budget.release(DEARER.upgrade_1080p)
                 self._upgraded_ids.discard(base.task_id)
             raise
 
@@ -322,7 +315,7 @@ class VeoClient:
             refuse_existing(target_of(to, _task_id(video)))
         found = await self._video(video)
         work = runtime.downloader.save(
-            found, target_of(to, found.task_id), overwrite=overwrite, renew=self._renewed
+            found, target_of(to, found.task_id), overwrite=overwrite, renew=runtime.renewed
         )
         return await runtime.owned.call(work, may_be_withdrawn=lambda: True)
 
@@ -340,20 +333,66 @@ class VeoClient:
         """
         runtime = self._started()
         found = await self._video(video)
-        async with runtime.downloader.stream(found, self._renewed) as body:
+        async with runtime.downloader.stream(found, runtime.renewed) as body:
             yield body
 
-    async def _renewed(self, video: Video) -> Video:
-        if video.origin != "record-info":
-            return await self._started().upgrader.ready(video)
-        api = self._started().api
+    def batch(
+        self,
+        requests: "BatchRequests",
+        *,
+        directory: str | os.PathLike[str],
+        journal: str | os.PathLike[str] | None = None,
+        max_credits: int | None = None,
+        name: str | None = None,
+        prices: Prices = DEARER,
+        retries: int = 0,
+        resubmit_uncertain: bool = False,
+        download_window: float = URL_LIFETIME,
+        **fields: Unpack[RequestFields],
+    ) -> "Batch":
+        """Return a batch, which makes a video of each request once it is entered.
 
-        async def ask() -> Video:
-            # An answer without a link is one of those that may pass: the video was there before.
-            return codec.video_of(await api.record_info(video.task_id))
+        Its journal makes it safe to be killed at any moment and run again: what is paid is brought
+        home, what is there is skipped, and nothing is paid twice.
 
-        fresh = await api.repeated("record-info", video.task_id, ask)
-        return attrs.evolve(video, url=fresh.url, urls=fresh.urls)
+        Args:
+            requests: An iterable or async iterable, pulled lazily, of requests, prompts, or
+                mappings of a request's fields and perhaps a `key` that names the item. The same
+                request twice is two videos.
+            directory: Where the files go, with a description beside each.
+            journal: The journal's file; `veo-journal.db` in the directory when not given. It must
+                be on a local disk.
+            max_credits: What all runs of this journal together may spend; None for no limit.
+            name: How files are named: a format string over `index`, `slug`, `seed`, `key` and
+                `model`, or a text to begin every name with.
+            prices: The price list that budgets and reports go by; the dearer of the two otherwise.
+            retries: How many new paid tasks a job may have after failures that may pass.
+            resubmit_uncertain: Whether submits of earlier runs whose answers were lost are paid
+                again, once their slots have lapsed. Each may cost its price twice.
+            download_window: Seconds for which a link can be used (spec: Download TTL). No more is
+                submitted than can be fetched in it.
+            **fields: Fields of a request for the inputs that do not have them.
+
+        Raises:
+            ConfigurationError: A setting is impossible.
+            InvalidRequestError: `requests` is no iterable of requests.
+        """
+        from veo_async.batch import Batch, plan_of  # noqa: PLC0415  # loaded by __init__
+
+        plan = plan_of(
+            requests,
+            fields,
+            directory=Path(directory),
+            journal=None if journal is None else Path(journal),
+            budget=read_budget(max_credits),
+            name=name,
+            prices=prices,
+            retries=retries,
+            resubmits_uncertain=resubmit_uncertain,
+            window=download_window,
+            callback_url=self._settings.callback_url,
+        )
+        return Batch(plan, self._started)
 
     # --- lifetime
 

@@ -12,6 +12,7 @@ from veo_async.errors import ConfigurationError
 from veo_async.events import Emitter
 from veo_async.limits import PaceGate, TaskLimiter
 from veo_async.models import is_http_url
+from veo_async.prices import Budget
 from veo_async.settings import (
     BASE_URL,
     BASE_URL_VARIABLE,
@@ -77,9 +78,15 @@ def _at_least_one(_owner: object, field: "attrs.Attribute[int]", value: int) -> 
         raise ConfigurationError(f"{field.name} is {value!r}; give a whole number of 1 or more")
 
 
-def _credits(_owner: object, field: "attrs.Attribute[int | None]", value: int | None) -> None:
-    if value is not None and (type(value) is not int or value < 0):
-        raise ConfigurationError(f"{field.name} is {value!r}; give credits of 0 or more, or None")
+def read_budget(given: int | None) -> Budget:
+    """Return a budget for `max_credits`.
+
+    Raises:
+        ConfigurationError: It is no number of credits.
+    """
+    if given is not None and (type(given) is not int or given < 0):
+        raise ConfigurationError(f"max_credits is {given!r}; give credits of 0 or more, or None")
+    return Budget(given)
 
 
 def _http(_owner: object, field: "attrs.Attribute[str | None]", value: str | None) -> None:
@@ -130,7 +137,7 @@ class Configuration:
     retry: RetryPolicy = attrs.field(validator=_policy(RetryPolicy))
     timeouts: Timeouts = attrs.field(validator=_policy(Timeouts))
     max_downloads: int = attrs.field(validator=_at_least_one)
-    max_credits: int | None = attrs.field(validator=_credits)
+    budget: Budget
     connector: "aiohttp.BaseConnector | None" = attrs.field(repr=False)
     proxy: str | None = attrs.field(validator=_proxy, repr=False)
     ssl: ssl_module.SSLContext | bool

@@ -4,7 +4,7 @@ import asyncio
 import heapq
 import itertools
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -152,8 +152,23 @@ class Downloader:
         self._emitter = emitter
         self._executor = executor
 
-    async def save(self, video: Video, target: Path, *, overwrite: bool, renew: Renew) -> Download:
+    async def save(
+        self,
+        video: Video,
+        target: Path,
+        *,
+        overwrite: bool,
+        renew: Renew,
+        started: Callable[[], Awaitable[None]] | None = None,
+    ) -> Download:
         """Bring a video to a file that is whole.
+
+        Args:
+            video: The video.
+            target: The file.
+            overwrite: Whether a file that is there may be replaced.
+            renew: Asks the service for the video again, with a fresh link.
+            started: Awaited once it is this download's turn, before a byte moves.
 
         Raises:
             FileExistsError: There is one already and `overwrite` is false.
@@ -170,6 +185,8 @@ class Downloader:
         self.windows.note(video.url, began)
         async with self.turns.turn(self.windows.deadline(video.url, began)):
             self._emitter.emit(DownloadStarted(task_id=video.task_id, path=target))
+            if started is not None:
+                await started()
             try:
                 job.held = await part.open()
                 await self._until_whole(job)

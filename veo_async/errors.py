@@ -15,6 +15,7 @@ __all__ = [
     "DownloadError",
     "InsufficientCreditsError",
     "InvalidRequestError",
+    "JournalError",
     "LimiterError",
     "NotAnMP4Error",
     "NotFoundError",
@@ -81,6 +82,18 @@ class BudgetExceededError(VeoError):
         super().__init__(message)
         self.needed = needed
         self.left = left
+
+
+class JournalError(VeoError):
+    """The journal of a batch cannot be used. Nothing was sent without it, and it is as it was.
+
+    Attributes:
+        path: The journal's file.
+    """
+
+    def __init__(self, message: str = "", *, path: str = "") -> None:
+        super().__init__(message)
+        self.path = path
 
 
 class LimiterError(VeoError):

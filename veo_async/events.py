@@ -17,6 +17,8 @@ __all__ = [
     "RetryScheduled",
     "SubmitFailed",
     "SubmitStarted",
+    "SubmitsPaused",
+    "SubmitsResumed",
     "TaskSubmitted",
     "TaskUpdated",
 ]
@@ -143,6 +145,28 @@ class DownloadFinished:
     download: Download
 
 
+@attrs.frozen(kw_only=True)
+class SubmitsPaused:
+    """A batch submits nothing for now; tasks and downloads go on.
+
+    Attributes:
+        reason: Why, as text.
+    """
+
+    reason: str
+
+
+@attrs.frozen(kw_only=True)
+class SubmitsResumed:
+    """A batch that had paused submits again.
+
+    Attributes:
+        reason: Why it had paused.
+    """
+
+    reason: str
+
+
 Event: TypeAlias = (
     SubmitStarted
     | SubmitFailed
@@ -152,6 +176,8 @@ Event: TypeAlias = (
     | DownloadStarted
     | DownloadProgress
     | DownloadFinished
+    | SubmitsPaused
+    | SubmitsResumed
 )
 
 

@@ -137,6 +137,25 @@ def _open_part(path: str, _flags: int) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | nofollow | getattr(os, "O_CLOEXEC", 0), 0o666)
 
 
+def _parts(target: Path) -> tuple[Path, Path]:
+    """Return the part of a target, and what stands beside it."""
+    name = target.name
+    encoded = name.encode(errors="surrogatepass")  # half a character is refused later on
+    if len(encoded) > _LONGEST_NAME:
+        name = hashlib.sha256(encoded).hexdigest()
+    return target.with_name(f"{name}.part"), target.with_name(f"{name}.part.json")
+
+
+def discard_part(target: Path) -> None:
+    """Delete what a download that was killed after its end left beside the whole file.
+
+    Raises:
+        OSError: It cannot be deleted.
+    """
+    for path in _parts(target):
+        path.unlink(missing_ok=True)
+
+
 class PartialFile:
     """The `.part` of one target, held by one download at a time.
 
@@ -145,13 +164,8 @@ class PartialFile:
     """
 
     def __init__(self, target: Path, source: str, executor: Executor) -> None:
-        name = target.name
-        encoded = name.encode(errors="surrogatepass")  # half a character is refused later on
-        if len(encoded) > _LONGEST_NAME:
-            name = hashlib.sha256(encoded).hexdigest()
         self._target = target
-        self._part = target.with_name(f"{name}.part")
-        self._side = target.with_name(f"{name}.part.json")
+        self._part, self._side = _parts(target)
         self._source = source
         self._executor = executor
         self._checked: _CheckedFile | None = None
@@ -261,7 +275,7 @@ class PartialFile:
             self._part.replace(self._target)
         else:
             _rename_new(self._part, self._target)
-        _fsync_folder(self._target.parent)
+        fsync_folder(self._target.parent)
         self._side.unlink(missing_ok=True)
         digest = file.digest.hexdigest()
         file.close()
@@ -376,7 +390,8 @@ def _rename_new(part: Path, target: Path) -> None:
         part.unlink()
 
 
-def _fsync_folder(folder: Path) -> None:
+def fsync_folder(folder: Path) -> None:
+    """Make sure that the names in a folder are on the disk."""
     if os.name == "nt":  # pragma: no cover  # folders cannot be opened there
         return
     handle = os.open(folder, os.O_RDONLY)

@@ -9,7 +9,9 @@ import attrs
 from veo_async.api import Api
 from veo_async.configuration import Configuration
 from veo_async.download import Downloader
+from veo_async.models import Video
 from veo_async.ownership import Home, OwnedTasks
+from veo_async.protocol import codec
 from veo_async.settings import DISK_THREADS, Statistics
 from veo_async.submit import Submitter
 from veo_async.task import Watcher
@@ -106,6 +108,23 @@ class Runtime:
             executor=executor,
             home=home,
         )
+
+    async def renewed(self, video: Video) -> Video:
+        """Return a video with a fresh link.
+
+        Raises:
+            APIError: The service has none.
+            TransportError: No answer came.
+        """
+        if video.origin != "record-info":
+            return await self.upgrader.ready(video)
+
+        async def ask() -> Video:
+            # An answer without a link is one of those that may pass: the video was there before.
+            return codec.video_of(await self.api.record_info(video.task_id))
+
+        fresh = await self.api.repeated("record-info", video.task_id, ask)
+        return attrs.evolve(video, url=fresh.url, urls=fresh.urls)
 
     def statistics(self) -> Statistics:
         """Return what is being done at this moment."""

@@ -6,7 +6,6 @@ from typing import Final
 import attrs
 
 from veo_async.errors import ConfigurationError
-from veo_async.models import Model, VideoRequest
 
 __all__ = ["PollPolicy", "RetryPolicy", "Statistics", "Timeouts"]
 
@@ -21,6 +20,7 @@ PROMPT_SECONDS: Final = 0.25  # that a result may wait for its slot to be given 
 MAX_DOWNLOADS: Final = 8  # enough for ten slots of 60 s clips at 0.5 MB/s a file, few for a disk
 
 URL_LIFETIME: Final = 20 * 60.0  # spec: Download TTL, seconds since the link was handed out
+RESUMED_SECONDS: Final = 120.0  # in which a task of an earlier process has to be heard of, at least
 UNKNOWN_ID_GRACE: Final = 90.0  # a fresh id may be unknown to record-info for a while, seconds
 SHORTEST_POLL: Final = 0.01  # against a very fast simulator, seconds
 POLL_JITTER: Final = 0.1  # a tenth either way keeps tasks submitted together from polling together
@@ -35,23 +35,13 @@ READ_BYTES: Final = 256 * 1024  # aiohttp buffers twice as much per connection
 DISK_THREADS: Final = 2  # aiohttp looks names up in the default pool; disks get one of their own
 PROGRESS_BYTES: Final = 16 * 1024  # arrivals that make a failed connection count as progress
 
+RETENTION: Final = 14 * 24 * 3600.0  # spec: Storage Duration, seconds
+LOOK_AHEAD: Final = 16  # inputs that a batch pulls at once while they turn out to be done already
+UNREAD_ITEMS: Final = 100  # items that may wait for the one who reads a batch before it pauses
+DISK_RESERVE: Final = 4 * 1024 * 1024  # free bytes per video on its way, until one was seen
+DISK_SECONDS: Final = 5.0  # between two looks at a disk that is full
+
 USER_AGENT: Final = "veo-async"  # the service's edge refuses requests without one (live 2.1)
-
-# Credits per video: spec (Pricing) and live price list (live document 2.12, October 2026). Budgets
-# use the dearer of the two.
-SPEC_PRICES: Final = {Model.QUALITY: 80, Model.FAST: 70}
-LIVE_PRICES: Final = {
-    Model.QUALITY: {"720p": 250, "1080p": 255, "4k": 380},
-    Model.FAST: {"720p": 60, "1080p": 65, "4k": 180},
-    Model.LITE: {"720p": 30, "1080p": 35, "4k": 150},
-}
-UPGRADE_1080P_PRICE: Final = 20  # spec: Pricing; the live list says 5
-
-
-def estimated_credits(request: VideoRequest) -> int:
-    """Return what a request costs at most, by the dearer of the two price lists."""
-    live = LIVE_PRICES[request.model][request.resolution or "720p"]
-    return max(live, SPEC_PRICES.get(request.model, 0))
 
 
 def _positive(owner: object, field: "attrs.Attribute[float]", value: float) -> None:

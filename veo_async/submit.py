@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TypeVar
+from typing import Protocol, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import attrs
@@ -28,6 +28,42 @@ _T = TypeVar("_T")
 _log = logging.getLogger("veo_async")
 
 
+class Record(Protocol):
+    """What writes down the steps of a submit, where they have to outlive this process."""
+
+    async def reserved(self) -> None:
+        """Take note that there is a slot, and that nothing was sent."""
+        ...
+
+    async def leaving(self) -> None:
+        """Write down that the paid request leaves now. Nothing is sent when it raises."""
+        ...
+
+    async def turned_away(self) -> None:
+        """Write down that the service took nothing."""
+        ...
+
+    async def accepted(self, task_id: str) -> None:
+        """Write down what the submit became. It is waited for before the caller is told."""
+        ...
+
+
+class NoRecord:
+    """Writes nothing down."""
+
+    async def reserved(self) -> None:
+        """Do nothing."""
+
+    async def leaving(self) -> None:
+        """Do nothing."""
+
+    async def turned_away(self) -> None:
+        """Do nothing."""
+
+    async def accepted(self, task_id: str) -> None:
+        """Do nothing."""
+
+
 @attrs.define(eq=False)
 class Submission:
     """One submit on its way.
@@ -35,6 +71,7 @@ class Submission:
     Attributes:
         key: Random token that names it.
         request: What is asked for.
+        record: What writes its steps down.
         state: Where it stands.
         task_id: What it became, as soon as that is known.
         is_orphan: Whether its caller has left.
@@ -42,6 +79,7 @@ class Submission:
 
     key: str
     request: VideoRequest
+    record: Record = attrs.field(factory=NoRecord)
     state: State = State.WAITING
     task_id: str | None = None
     is_orphan: bool = False
@@ -104,6 +142,7 @@ class Submitter:
         await self._asked(self._limiter.reserve(job.key))
         job.take(Step.SLOT_GRANTED)
         try:
+            await job.record.reserved()
             self._emitter.emit(SubmitStarted(key=job.key, request=job.request))
             return await self._send_until_taken(job, begin)
         except VeoError as error:
@@ -142,10 +181,12 @@ class Submitter:
                 else:
                     turned_away += 1
                     wait = self._after_an_answer(job, error, turned_away, loop.time() - started)
+                    await job.record.turned_away()
             else:
                 job.take(Step.ACCEPTED)
                 job.task_id = task_id
                 begun = begin(task_id)
+                await job.record.accepted(task_id)
                 self._tell_id(job, task_id)
                 return begun
             await asyncio.sleep(wait)
@@ -156,6 +197,7 @@ class Submitter:
         await self._asked(
             self._limiter.occupy(job.key, self._timeouts.response + self._timeouts.uncertain)
         )
+        await job.record.leaving()
         job.take(Step.HEADERS_SENT)
 
     def _after_not_sent(self, job: Submission, error: VeoError, failures: int) -> float:

@@ -17,7 +17,14 @@ from veo_async.models import TaskRecord, TaskStatus, Video, VideoRequest
 from veo_async.ownership import Home
 from veo_async.protocol import codec, polling, retry
 from veo_async.protocol.lifecycle import State, Step, advance
-from veo_async.settings import PROMPT_SECONDS, UNKNOWN_ID_GRACE, PollPolicy, RetryPolicy, Timeouts
+from veo_async.settings import (
+    PROMPT_SECONDS,
+    RESUMED_SECONDS,
+    UNKNOWN_ID_GRACE,
+    PollPolicy,
+    RetryPolicy,
+    Timeouts,
+)
 
 __all__ = ["VideoTask"]
 
@@ -44,7 +51,8 @@ class Watched:
         task_id: The service's id.
         key: What names its slot.
         request: What was asked for, if this process asked.
-        submitted_at: Loop time of its submit, if this process made it.
+        submitted_at: Loop time of its submit, if that is known.
+        is_resumed: Whether an earlier process made it.
         state: Where it stands.
         record: The newest answer.
         error: Why it was given up.
@@ -57,6 +65,7 @@ class Watched:
     key: str
     request: VideoRequest | None = None
     submitted_at: float | None = None
+    is_resumed: bool = False
     state: State = State.WAITING
     record: TaskRecord | None = None
     error: VeoError | None = None
@@ -277,6 +286,29 @@ class Watcher:
         self._start(watched)
         return VideoTask(watched, self.watch)
 
+    def resume(self, task_id: str, key: str, request: VideoRequest | None, age: float) -> VideoTask:
+        """Watch a task of an earlier process that occupies the slot of that key.
+
+        Args:
+            task_id: The service's id.
+            key: What names its slot.
+            request: What was asked for, if that is known.
+            age: Seconds since its submit.
+        """
+        watched = self._known.get(task_id)
+        if watched is None or watched.is_worth_another_look:
+            watched = Watched(
+                task_id=task_id,
+                key=key,
+                request=request,
+                submitted_at=asyncio.get_running_loop().time() - age,
+                is_resumed=True,
+                state=State.RUNNING,
+            )
+            self._known[task_id] = watched
+            self._start(watched)
+        return VideoTask(watched, self.watch)
+
     def watch(self, watched: Watched) -> None:
         """Start to poll a task, unless it is being polled or has ended.
 
@@ -315,6 +347,9 @@ class Watcher:
         loop = asyncio.get_running_loop()
         started = loop.time() if watched.submitted_at is None else watched.submitted_at
         deadline = started + self._timeouts.task
+        if watched.is_resumed:
+            # However old it is: it may have finished long ago, which a few polls have to tell.
+            deadline = max(deadline, loop.time() + min(self._timeouts.task, RESUMED_SECONDS))
         tally = _Tally()
         wait: float | None = polling.first_poll(self._poll, self._age(watched))
         while wait is not None:

@@ -137,7 +137,7 @@ class Transport:
     ) -> None:
         self.requests: int = 0
         self._base_url = base_url.rstrip("/")
-        self._api_host = URL(base_url).raw_host or ""
+        self.api_host: str = URL(base_url).raw_host or ""
         self._key = key
         self._timeouts = timeouts
         self._proxy = proxy
@@ -292,9 +292,9 @@ class Transport:
         raise failure
 
     def _guard_for(self, url: URL) -> Guard | None:
-        if url.raw_host == self._api_host:
+        if url.raw_host == self.api_host:
             return None
-        return Guard(loopback_too=guard.is_loopback(self._api_host))
+        return Guard(loopback_too=guard.is_loopback(self.api_host))
 
     async def _checked(self, url: URL, rule: Guard | None) -> URL:
         """Return the URL to connect to, as far as it can be checked before there is a socket.

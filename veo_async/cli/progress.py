@@ -20,7 +20,7 @@ from veo_async.events import (
     TaskUpdated,
 )
 from veo_async.models import Model, TaskStatus, VideoRequest
-from veo_async.settings import estimated_credits
+from veo_async.prices import DEARER
 
 __all__: list[str] = []
 
@@ -85,7 +85,7 @@ class Progress:
 
     def _submitting(self, request: VideoRequest) -> None:
         credit = "of play money" if self.is_simulated else "at most"
-        words = (f"{estimated_credits(request)} credits", credit)
+        words = (f"{DEARER.of(request)} credits", credit)
         self._begin("Submitting", about=f"{request.model}, {' '.join(words)}")
 
     def _submitted(self, event: TaskSubmitted) -> None:

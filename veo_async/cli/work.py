@@ -16,7 +16,7 @@ from veo_async.cli.trail import Trail
 from veo_async.client import VeoClient
 from veo_async.errors import TaskTimeoutError
 from veo_async.models import TaskStatus, Video, VideoRequest
-from veo_async.settings import UPGRADE_1080P_PRICE, estimated_credits
+from veo_async.prices import DEARER
 from veo_async.task import VideoTask
 
 __all__: list[str] = []
@@ -40,7 +40,7 @@ class Worker:
         """Submit a request and bring its video."""
         task = await veo.submit(request)
         result = await self._bring(veo, task)
-        paid = estimated_credits(request) + (UPGRADE_1080P_PRICE if self.errand.upgrade else 0)
+        paid = DEARER.of(request) + (DEARER.upgrade_1080p if self.errand.upgrade else 0)
         return result.evolve(seed=result.json["seed"] or request.seed, credits_at_most=paid)
 
     async def wait(self, veo: VeoClient, task_id: str) -> Result:
@@ -48,7 +48,7 @@ class Worker:
         task = veo.task(task_id)
         self.progress.waiting(task_id)
         result = await self._bring(veo, task)
-        paid = UPGRADE_1080P_PRICE if self.errand.upgrade else 0
+        paid = DEARER.upgrade_1080p if self.errand.upgrade else 0
         return result.evolve(credits_at_most=paid)
 
     async def download(self, veo: VeoClient, task_id: str) -> Result:

@@ -329,11 +329,17 @@ def video_of(record: TaskRecord) -> Video:
     )
 
 
+def credits_of(record: TaskRecord) -> int | None:
+    """Return what a task cost, where the service says so."""
+    told = reading.as_int(reading.find(record.raw, dialect.CREDITS))
+    return None if told is None or told < 0 else told
+
+
 def failure_of(record: TaskRecord) -> TaskFailedError:
     """Return the error that a failed task stands for."""
     reason = record.error_message or "no reason given"
     code = record.error_code
-    is_retryable = _may_succeed(code, reason)
+    is_retryable = may_succeed(code, reason)
     remedy = (
         "the same request may succeed as a new task"
         if is_retryable
@@ -348,7 +354,8 @@ def failure_of(record: TaskRecord) -> TaskFailedError:
     )
 
 
-def _may_succeed(code: int | None, reason: str) -> bool:
+def may_succeed(code: int | None, reason: str) -> bool:
+    """Return whether a request that failed like this may succeed as a new task."""
     if code is None:
         return any(part in reason.lower() for part in dialect.AGAIN_WORDS)
     return code == _NO_ANSWER or (code >= _FIRST_SERVER_ERROR and code != _SWITCHED_OFF)

@@ -61,6 +61,10 @@ ASPECT_RATIO: Final[tuple[Place, ...]] = (
     ("paramJson", "aspect_ratio"),
 )
 SEED: Final[tuple[Place, ...]] = (("seed",), ("response", "seeds"), ("seeds",))
+CREDITS: Final[tuple[Place, ...]] = (  # live document 2.4 and 2.13: undocumented, or new
+    ("creditsConsumed",),
+    ("response", "creditsConsumed"),
+)
 HAS_AUDIO: Final[tuple[Place, ...]] = (("response", "hasAudioList"), ("hasAudioList",))
 
 # spec: Status Codes 0 to 2; live document 2.4 adds 3, "created, but upstream failed".

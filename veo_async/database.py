@@ -1,0 +1,268 @@
+"""A journal's file as a database: opened by one live runner, refused where it cannot be trusted.
+
+SQLite with a rollback journal and `synchronous=EXTRA`: a commit that returned is on the disk. (Its
+write-ahead log can be damaged by a second connection before 3.51.3, and saves nothing here: an
+account takes 20 submits in 10 s.)
+"""
+
+import sqlite3
+import struct
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from veo_async.errors import JournalError
+from veo_async.lockfile import Lock, refuse_network
+
+__all__: list[str] = []
+
+JOURNAL_NAME: Final = "veo-journal.db"
+_MAGIC: Final = b"SQLite format 3\0"
+_HEADER: Final = struct.Struct(">16s44xI4xI28x")  # magic, user version, application id
+_APPLICATION: Final = 0x56454F4A  # "VEOJ"
+_VERSION: Final = 1
+_BUSY_SECONDS: Final = 30.0  # for a reader, such as `veo-async jobs`, to get out of the way
+_CHECK: Final = "PRAGMA quick_check(1)"
+
+_SCHEMA: Final = (
+    """CREATE TABLE jobs (
+        id INTEGER PRIMARY KEY,
+        key TEXT NOT NULL UNIQUE,
+        position INTEGER NOT NULL,
+        request_text TEXT,
+        source TEXT,
+        state TEXT NOT NULL,
+        file TEXT UNIQUE,
+        size INTEGER,
+        sha256 TEXT,
+        seed INTEGER,
+        url TEXT,
+        url_at REAL,
+        error_kind TEXT,
+        error_code INTEGER,
+        error TEXT,
+        created_at REAL NOT NULL,
+        stored_at REAL
+    )""",
+    """CREATE TABLE attempts (
+        job INTEGER NOT NULL REFERENCES jobs (id),
+        number INTEGER NOT NULL,
+        token TEXT NOT NULL UNIQUE,
+        task_id TEXT,
+        credits INTEGER NOT NULL,
+        charged INTEGER NOT NULL,
+        intent_at REAL NOT NULL,
+        submitted_at REAL,
+        ended_at REAL,
+        "end" TEXT,
+        error_code INTEGER,
+        error TEXT,
+        PRIMARY KEY (job, number)
+    ) WITHOUT ROWID""",
+    "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+    "CREATE INDEX jobs_state ON jobs (state)",
+)
+
+
+@attrs.frozen(eq=False)
+class Database:
+    """An open journal file, for one thread at a time.
+
+    Attributes:
+        path: The file.
+        connection: What speaks to it.
+        lock: What keeps others out; None where another process runs the batch.
+    """
+
+    path: Path
+    connection: sqlite3.Connection
+    lock: Lock | None
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.connection.close()
+        if self.lock is not None:
+            self.lock.release()
+
+
+def open_for_writing(path: Path, *, mark: str = "") -> Database:
+    """Open, or make, the journal of a batch for its one live runner.
+
+    What cannot be used is left as it was.
+
+    Args:
+        path: The file.
+        mark: What kind of money its tasks are paid with; one journal holds one kind.
+
+    Raises:
+        JournalError: Another runner is live, it is on a network file system, it is damaged, of a
+            later version, no journal at all, or marked otherwise.
+    """
+    with mapping(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        refuse_network(path.parent)
+        lock = Lock(path.with_name(f"{path.name}.lock"))
+        lock.take()
+    try:
+        return Database(path, _connected(path, mark), lock)
+    except BaseException:
+        lock.release()
+        raise
+
+
+def open_for_reading(path: Path) -> Database:
+    """Open a journal to read it, whether its batch runs or not.
+
+    Raises:
+        JournalError: There is none, or it cannot be read.
+    """
+    if not path.exists():
+        raise JournalError(
+            f"{path} does not exist; name the folder of a batch, which holds its {JOURNAL_NAME}",
+            path=str(path),
+        )
+    with mapping(path):
+        _check_header(path)
+    lock = Lock(path.with_name(f"{path.name}.lock"))
+    try:
+        with mapping(path):
+            lock.take()
+    except JournalError:
+        # Its runner is live, and would repair what a crash left behind; this one must not.
+        with mapping(path):
+            return Database(path, _connection(path, "ro"), None)
+    try:
+        return Database(path, _connected(path, None), lock)
+    except BaseException:
+        lock.release()
+        raise
+
+
+def _connected(path: Path, mark: str | None) -> sqlite3.Connection:
+    with mapping(path):
+        _check_header(path)
+        connection = _connection(path, "rwc" if mark is not None else "rw")
+        try:
+            _prepare(path, connection, mark)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def _connection(path: Path, mode: str) -> sqlite3.Connection:
+    return sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}",
+        uri=True,
+        timeout=_BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,  # one thread at a time, not always the same one
+    )
+
+
+def _check_header(path: Path) -> None:
+    """Look at a file before SQLite does, which may change it.
+
+    Raises:
+        JournalError: It is no journal of this package and version.
+    """
+    try:
+        with path.open("rb") as file:
+            header = file.read(_HEADER.size)
+    except FileNotFoundError:
+        return
+    if not header:
+        return
+    if len(header) < _HEADER.size or not header.startswith(_MAGIC):
+        raise _unusable(path, "is damaged, or no journal at all")
+    _, version, application = _HEADER.unpack(header)
+    if application != _APPLICATION:
+        raise _unusable(path, "is a database of another program")
+    if version > _VERSION:
+        raise JournalError(
+            f"{path} was written by a later version of veo_async (format {version}, this one knows"
+            f" {_VERSION}); install that version. The file was not touched",
+            path=str(path),
+        )
+
+
+def _unusable(path: Path, why: str) -> JournalError:
+    return JournalError(
+        f"{path} {why}; it was not touched. Restore a copy of it, or give another file with"
+        " journal=, or --journal; a new one does not know what is paid already",
+        path=str(path),
+    )
+
+
+def _prepare(path: Path, connection: sqlite3.Connection, mark: str | None) -> None:
+    try:
+        verdict = connection.execute(_CHECK).fetchone()[0]
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError):
+            raise
+        raise _unusable(path, f"is damaged ({error})") from error
+    if verdict != "ok":
+        raise _unusable(path, f"is damaged ({verdict})")
+    connection.execute("PRAGMA journal_mode = DELETE")
+    connection.execute("PRAGMA synchronous = EXTRA")
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA temp_store = FILE")  # a million inputs are counted there
+    connection.execute("PRAGMA temp.journal_mode = OFF")
+    if mark is None:
+        return
+    connection.execute("CREATE TEMP TABLE pulled (identity TEXT PRIMARY KEY, count) WITHOUT ROWID")
+    connection.execute("BEGIN IMMEDIATE")
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'jobs'").fetchone():
+        for statement in _SCHEMA:
+            connection.execute(statement)
+        connection.execute("INSERT INTO meta VALUES ('mark', ?)", (mark,))
+        connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+        connection.execute(f"PRAGMA user_version = {_VERSION}")
+    connection.execute("COMMIT")
+    _check_mark(path, connection, mark)
+
+
+def _check_mark(path: Path, connection: sqlite3.Connection, mark: str) -> None:
+    found = connection.execute("SELECT value FROM meta WHERE name = 'mark'").fetchone()[0]
+    if found != mark:
+        kinds = {"": "real money", "simulated": "play money of a simulator"}
+        raise JournalError(
+            f"{path} is of a batch paid with {kinds.get(found, found)}, and this one is paid with"
+            f" {kinds.get(mark, mark)}; give each a folder of its own",
+            path=str(path),
+        )
+
+
+@contextmanager
+def mapping(path: Path) -> Generator[None]:
+    """Turn what goes wrong with the file at `path` into a `JournalError`."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise mapped(path, error) from error
+    except OSError as error:
+        raise JournalError(
+            f"the journal {path} cannot be used ({error.strerror or error}); choose another place"
+            " with journal=, or --journal",
+            path=str(path),
+        ) from error
+
+
+def mapped(path: Path, error: sqlite3.Error) -> JournalError:
+    name = getattr(error, "sqlite_errorname", "")
+    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        return _unusable(path, f"is damaged ({error})")
+    return JournalError(
+        f"the journal {path} failed ({error}); look at the disk, then run the batch again: what is"
+        " written down is safe",
+        path=str(path),
+    )
+
+
+def is_full(error: BaseException) -> bool:
+    """Return whether a journal failed because its disk is full, so that nothing was changed."""
+    cause = error.__cause__
+    return getattr(cause, "sqlite_errorname", "") == "SQLITE_FULL"

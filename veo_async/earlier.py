@@ -1,0 +1,125 @@
+"""The work that earlier runs of a batch paid for and did not bring home."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import TypeAlias
+
+from veo_async.entries import Entry, Orders, wall
+from veo_async.errors import SubmitUncertainError
+from veo_async.fetching import Fetching
+from veo_async.floor import Floor
+from veo_async.jobs import Job
+from veo_async.journal import Journal, JournalFile
+from veo_async.models import Video
+from veo_async.production import Production
+from veo_async.protocol.jobs import HOLDS_SLOT, JobState
+from veo_async.results import BatchItem, Outcome
+from veo_async.runtime import Runtime
+
+__all__: list[str] = []
+
+_Work: TypeAlias = Coroutine[object, object, BatchItem]
+
+
+class Earlier:
+    """The work that earlier runs paid for and did not bring home."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        journal: Journal,
+        orders: Orders,
+        *,
+        production: Production,
+        fetching: Fetching,
+        floor: Floor,
+    ) -> None:
+        self._runtime = runtime
+        self._journal = journal
+        self._orders = orders
+        self._production = production
+        self._fetching = fetching
+        self._floor = floor
+
+    async def take_up(self) -> tuple[set[str], list[Entry]]:
+        """Go on with it; return the keys of it all, and the jobs that are to be paid again.
+
+        Slots first, or the service would see more tasks than it allows: those of submits whose
+        answer was lost, and of tasks that run. Then the tasks, then the videos whose links die
+        first.
+        """
+        entries = [self._orders.entry(job) for job in await self._journal.do(JournalFile.open_jobs)]
+        for entry in entries:
+            if entry.job.state in HOLDS_SLOT:
+                await self._hold_slot(entry.job)
+        again: list[Entry] = []
+        for entry in entries:
+            if entry.job.state is JobState.SUBMITTED:
+                self._floor.start(entry, self._follow(entry))
+            elif entry.job.state in {JobState.INTENT, JobState.UNKNOWN}:
+                again += await self._uncertain(entry)
+        ready = [one for one in entries if one.job.state in {JobState.READY, JobState.DOWNLOADING}]
+        for entry in sorted(ready, key=lambda one: one.job.url_at or 0.0):
+            self._floor.start(entry, self._fetch(entry))
+        return {entry.job.key for entry in entries}, again
+
+    async def _hold_slot(self, job: Job) -> None:
+        attempt, timeouts = job.attempt, self._runtime.settings.timeouts
+        if attempt is None:
+            return
+        began = attempt.submitted_at or attempt.intent_at
+        is_known = job.state is JobState.SUBMITTED
+        lasts = timeouts.task if is_known else timeouts.response + timeouts.uncertain
+        left = began + lasts - wall()
+        if left > 0:
+            # A clock that was set back must not hold it for longer than it can last.
+            await self._runtime.settings.limiter.occupy(attempt.token, min(left, lasts))
+
+    def _follow(self, entry: Entry) -> _Work:
+        attempt = entry.job.attempt
+        if attempt is None or attempt.task_id is None:
+            raise LookupError(f"job {entry.job.key} is submitted and has no task")
+        age = max(0.0, wall() - (attempt.submitted_at or attempt.intent_at))
+        task = self._runtime.watcher.resume(attempt.task_id, attempt.token, entry.request, age)
+        return self._production.finish(entry, task)
+
+    def follow(self, entry: Entry) -> None:
+        """Ask for the task of a job, and bring its video home."""
+        self._floor.start(entry, self._follow(entry))
+
+    async def _uncertain(self, entry: Entry) -> list[Entry]:
+        attempt, timeouts = entry.job.attempt, self._runtime.settings.timeouts
+        error = lost_by_then(entry)
+        if entry.job.state is JobState.INTENT:
+            kept = {"error_kind": type(error).__name__, "error": str(error)}
+            entry.job = await self._journal.do(JournalFile.lost, entry.job, kept)
+        is_old = attempt is not None and wall() - attempt.intent_at > timeouts.uncertain
+        if self._orders.resubmits_uncertain and is_old and entry.request is not None:
+            entry.job = await self._journal.do(JournalFile.again, entry.job)
+            return [entry]
+        self._floor.deliver(self._orders.item(entry, Outcome.UNCERTAIN, error))
+        return []
+
+    async def _fetch(self, entry: Entry) -> BatchItem:
+        adopted = await self._fetching.adopt(entry)
+        if adopted is not None:
+            return adopted
+        job = entry.job
+        loop = asyncio.get_running_loop()
+        video = Video(task_id=job.task_id or "", url=job.url or "", seed=job.seed)
+        age = max(0.0, wall() - (job.url_at or 0.0))
+        self._runtime.downloader.windows.note(video.url, loop.time() - age)
+        return await self._fetching.fetch(entry, video)
+
+
+def lost_by_then(entry: Entry) -> SubmitUncertainError:
+    """Return the error for a job whose submit an earlier run has no answer to."""
+    attempt = entry.job.attempt
+    return SubmitUncertainError(
+        "the answer to a paid submit of an earlier run was lost. A task may exist and be charged;"
+        " it is not sent again. Look for the prompt in the account's log at https://kie.ai/logs,"
+        f" then settle job {entry.job.key} with `veo-async resolve`: by its task id, or as not"
+        " created",
+        key="" if attempt is None else attempt.token,
+        prompt="" if entry.request is None else entry.request.prompt,
+    )

@@ -1,0 +1,133 @@
+"""A job of this run, between its journal and its caller."""
+
+import asyncio
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import attrs
+
+from veo_async.errors import APIError, ConfigurationError, TaskFailedError, VeoError
+from veo_async.jobs import Job
+from veo_async.models import Download, VideoRequest
+from veo_async.outputs import Naming
+from veo_async.prices import Prices
+from veo_async.results import BatchItem, Outcome
+
+__all__: list[str] = []
+
+
+@attrs.define(eq=False)
+class Entry:
+    """A job of this run.
+
+    Attributes:
+        job: What the journal says of it.
+        request: What is asked for; None for work of an earlier run whose request is unreadable.
+        source: The input, as it was given.
+        index: Its place in the input of this run; that of the journal where it was not pulled.
+        price: What a task of it costs.
+        granted: Set once its first task has a slot, or it ended without.
+        spent: What this run committed for it.
+        download: Its file, once this run has fetched it.
+    """
+
+    job: Job
+    request: VideoRequest | None
+    source: object
+    index: int | None = None
+    price: int = 0
+    granted: asyncio.Event = attrs.field(factory=asyncio.Event)
+    spent: int = 0
+    download: Download | None = None
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class Orders:
+    """How a batch is to be made.
+
+    Attributes:
+        folder: Where the files go.
+        naming: What they are called.
+        prices: What a task costs.
+        retries: How many new paid tasks a job may have after failures that may pass.
+        resubmits_uncertain: Whether a submit whose answer was lost may be paid again.
+        window: Seconds for which a link lives.
+        callback_url: Prefix of the callback URLs, if there is one.
+    """
+
+    folder: Path
+    naming: Naming
+    prices: Prices
+    retries: int
+    resubmits_uncertain: bool
+    window: float
+    callback_url: str | None
+
+    def __attrs_post_init__(self) -> None:
+        if type(self.retries) is not int or self.retries < 0:
+            raise ConfigurationError(
+                f"retries is {self.retries!r}; give how many new paid tasks a failed one may have,"
+                " 0 for none"
+            )
+        if not (self.window > 0 and math.isfinite(self.window)):
+            raise ConfigurationError(
+                f"download_window is {self.window!r}; give the seconds that a link can be used"
+            )
+
+    def item(self, entry: Entry, outcome: Outcome, error: VeoError | None = None) -> BatchItem:
+        """Return what the caller gets of a job."""
+        job = entry.job
+        is_there = outcome in {Outcome.DOWNLOADED, Outcome.SKIPPED} and job.file is not None
+        return BatchItem(
+            key=job.key,
+            index=job.position if entry.index is None else entry.index,
+            source=entry.source,
+            request=entry.request,
+            outcome=outcome,
+            task_id=job.task_id,
+            path=self.target(job) if is_there else None,
+            error=error,
+            download=entry.download,
+            credits=entry.spent,
+            attempts=len(job.attempts),
+        )
+
+    def entry(self, job: Job) -> Entry:
+        """Return the entry of work that an earlier run began."""
+        try:
+            request = job.request
+        except ValueError:  # written by a version with other rules; its video is still wanted
+            request = None
+        return Entry(
+            job=job,
+            request=request,
+            source=request if job.source is None else job.source,
+            price=0 if request is None else self.prices.of(request),
+        )
+
+    def allows_another(self, job: Job) -> bool:
+        """Return whether a job may have another paid task, as far as their number goes."""
+        return len(job.attempts) <= self.retries
+
+    def target(self, job: Job) -> Path:
+        """Return where the file of a job goes."""
+        return self.folder / (job.file or "")
+
+
+def told(error: VeoError) -> Mapping[str, object]:
+    """Return what a journal keeps of an error."""
+    reason = error.reason if isinstance(error, TaskFailedError) else None
+    said = error.message if isinstance(error, APIError) else None
+    code = error.code if isinstance(error, APIError | TaskFailedError) else None
+    return {
+        "error_kind": type(error).__name__,
+        "error_code": code,
+        "error": reason or said or str(error),
+    }
+
+
+def wall() -> float:
+    """Return the time for a record, in epoch seconds. Deadlines have nothing to do with it."""
+    return datetime.now(UTC).timestamp()

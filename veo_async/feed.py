@@ -1,0 +1,304 @@
+"""The input of a batch: pulled lazily, looked up in the journal, and ordered where it is new."""
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from typing import Final, TypeAlias
+
+import attrs
+
+from veo_async.accounts import Accounts
+from veo_async.earlier import Earlier
+from veo_async.entries import Entry, Orders, told, wall
+from veo_async.errors import (
+    DownloadError,
+    InvalidRequestError,
+    NotFoundError,
+    TaskFailedError,
+    ValidationError,
+    VeoError,
+)
+from veo_async.fetching import Fetching
+from veo_async.floor import Floor
+from veo_async.jobs import Draft, Job, draft_of, request_text
+from veo_async.journal import Found, Journal, JournalFile
+from veo_async.models import RequestFields, VideoRequest
+from veo_async.outputs import free_bytes
+from veo_async.ownership import uncut
+from veo_async.pauses import Pauses
+from veo_async.production import Production
+from veo_async.protocol import codec
+from veo_async.protocol.jobs import JobState
+from veo_async.results import BatchInput, Outcome
+from veo_async.runtime import Runtime
+from veo_async.settings import DISK_RESERVE, DISK_SECONDS, LOOK_AHEAD, UNREAD_ITEMS
+
+__all__: list[str] = []
+
+BatchRequests: TypeAlias = Iterable[BatchInput] | AsyncIterable[BatchInput]
+_CHANGEABLE: Final = frozenset({JobState.NEW, JobState.FAILED, JobState.REJECTED})
+_GATE_SECONDS: Final = 1.0  # between two looks at a backlog, should nothing happen meanwhile
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class Feed:
+    """Pulls the input of one batch."""
+
+    requests: BatchRequests
+    defaults: RequestFields
+    runtime: Runtime
+    journal: Journal
+    orders: Orders
+    accounts: Accounts
+    production: Production
+    earlier: Earlier
+    fetching: Fetching
+    floor: Floor
+    pauses: Pauses
+
+    async def run(self) -> None:
+        """Work until the input ends or the batch is stopped.
+
+        Raises:
+            JournalError: The journal failed.
+            Exception: What the input raised.
+        """
+        taken_up, again = await self.earlier.take_up()
+        for entry in again:
+            await self._order(entry)
+        pull = _Pull(self.requests, self.defaults, self.floor)
+        size = 1
+        while not self.floor.is_stopped and not pull.is_over:
+            await self._until_read()
+            drafts = await pull.next(size)
+            found = await self.journal.do(JournalFile.look_up, drafts)
+            done = [one.key in taken_up or await self._take(one) for one in found]
+            # While all of it turns out to be done already, more of it is looked at in one go.
+            size = min(2 * size, LOOK_AHEAD) if all(done) else 1
+
+    async def _until_read(self) -> None:
+        while len(self.floor.items) >= UNREAD_ITEMS and not self.floor.is_stopped:
+            await self.floor.news()
+
+    async def _take(self, found: Found) -> bool:
+        """Do what an input needs; return whether it needed no new task."""
+        draft, job = found.draft, found.job
+        if draft.request is None or found.is_repeated:
+            await self._reject(found)
+            return True
+        entry = self._entry(found, draft.request)
+        if job is None:
+            await self._order(entry)
+            return False
+        if found.is_changed:
+            return await self._take_changed(entry, draft.request)
+        match job.state:
+            case JobState.STORED:
+                await self._take_stored(entry, found)
+            case JobState.FAILED if self._may_fail_again(job):
+                entry.job = await self.journal.do(JournalFile.again, job)
+                await self._order(entry)
+                return False
+            case JobState.NEW:
+                await self._order(entry)
+                return False
+            case JobState.REJECTED:
+                self._deliver(entry, Outcome.REJECTED, error_of(job))
+            case _:
+                self._deliver(entry, Outcome.FAILED, error_of(job))
+        return True
+
+    def _entry(self, found: Found, request: VideoRequest) -> Entry:
+        draft = found.draft
+        job = found.job or Job(
+            key=found.key, position=draft.position, request_text=request_text(request)
+        )
+        # Its place is that of this input: rows may have moved since.
+        return Entry(
+            job=job,
+            request=request,
+            source=draft.source,
+            index=draft.position,
+            price=self.orders.prices.of(request),
+        )
+
+    def _deliver(self, entry: Entry, outcome: Outcome, error: VeoError | None = None) -> None:
+        self.floor.deliver(self.orders.item(entry, outcome, error))
+
+    async def _reject(self, found: Found) -> None:
+        draft = found.draft
+        error = draft.error or InvalidRequestError(
+            f"key {found.key!r} occurs twice in this input; give every row a key of its own",
+            field="key",
+        )
+        job = found.job or Job(key=found.key, position=draft.position, source=draft.source_text)
+        if found.job is None and not found.is_repeated:
+            job = await self.journal.do(JournalFile.rejected, job, told(error), now=wall())
+        entry = Entry(job=job, request=draft.request, source=draft.source, index=draft.position)
+        self._deliver(entry, Outcome.REJECTED, error)
+
+    async def _take_changed(self, entry: Entry, request: VideoRequest) -> bool:
+        job = entry.job
+        if job.state in _CHANGEABLE:
+            entry.job = await self.journal.do(JournalFile.again, job, request_text(request))
+            await self._order(entry)
+            return False
+        error = InvalidRequestError(
+            f"key {job.key!r} stands for another request, which is {job.state}; give the new one a"
+            " key of its own",
+            field="key",
+        )
+        self._deliver(entry, Outcome.REJECTED, error)
+        return True
+
+    async def _take_stored(self, entry: Entry, found: Found) -> None:
+        if found.is_missing:
+            entry.job = await self.journal.do(JournalFile.missing, entry.job)
+            self.earlier.follow(entry)
+        elif found.damage is not None:
+            path = self.orders.target(entry.job)
+            text = f"{path} was changed: {found.damage}; move it away and run the batch again"
+            self._deliver(entry, Outcome.FAILED, DownloadError(text))
+        else:
+            self.accounts.tally.saved += entry.price
+            self._deliver(entry, Outcome.SKIPPED)
+
+    def _may_fail_again(self, job: Job) -> bool:
+        may_succeed = codec.may_succeed(job.error_code, job.error or "")
+        return may_succeed and self.orders.allows_another(job)
+
+    # --- ordering
+
+    async def _order(self, entry: Entry) -> None:
+        """Start a job once it can be paid and brought home; return once it has its slot."""
+        request = entry.request
+        if request is None:
+            raise LookupError("a job without a request cannot be ordered")
+        await self._until_payable(request)
+        await self._until_there_is_room()
+        await self._until_there_is_disk()
+        if self.floor.is_stopped:
+            if entry.job.state is JobState.NEW:
+                entry.job = await self.journal.do(JournalFile.unpaid, entry.job, now=wall())
+            self._deliver(entry, Outcome.UNPAID)
+            return
+        self.accounts.pay(entry, request)
+        self.floor.start(entry, self.production.make(entry))
+        await entry.granted.wait()
+
+    async def _until_payable(self, request: VideoRequest) -> None:
+        """Wait while a task that fails may still give its credits back."""
+        while not self.accounts.can_pay(request) and not self.floor.is_stopped:
+            if not self.floor.working:
+                self.floor.stop()
+                return
+            await self.floor.news()
+
+    async def _until_there_is_room(self) -> None:
+        """Wait while what is ordered already could not be fetched before its links die."""
+
+        def has_room() -> bool:
+            now = asyncio.get_running_loop().time()
+            ordered = self.floor.working + 1
+            is_fine = self.fetching.backlog.has_room(ordered, self.orders.window, now)
+            return is_fine or self.floor.is_stopped
+
+        if has_room():
+            return
+        text = "the videos that are ready could not be fetched in time at the present rate"
+        async with self.pauses.reason("backlog", text):
+            while not has_room():
+                await self.floor.news(_GATE_SECONDS)
+
+    async def _until_there_is_disk(self) -> None:
+        """Wait while the videos on their way would not fit."""
+        if await self._fits():
+            return
+        text = f"the disk of {self.orders.folder} is full; free some space"
+        async with self.pauses.reason("disk", text):
+            while not await self._fits():
+                await self.floor.news(DISK_SECONDS)
+
+    async def _fits(self) -> bool:
+        if self.floor.is_stopped:
+            return True
+        loop = asyncio.get_running_loop()
+        free = await uncut(
+            loop.run_in_executor(self.runtime.executor, free_bytes, self.orders.folder)
+        )
+        each = max(DISK_RESERVE, 2 * self.accounts.tally.largest)
+        return free >= each * (self.floor.working + 1)
+
+
+class _Pull:
+    """The input as drafts, one after the other, from an iterable or an async iterable."""
+
+    def __init__(self, requests: BatchRequests, defaults: RequestFields, floor: Floor) -> None:
+        self.is_over: bool = False
+        self._defaults = defaults
+        self._floor = floor
+        self._position = 0
+        self._sync: Iterator[object] | None = None
+        self._async: AsyncIterator[object] | None = None
+        if isinstance(requests, AsyncIterable):
+            self._async = aiter(requests)
+        else:
+            self._sync = iter(requests)
+
+    async def next(self, count: int) -> list[Draft]:
+        """Return the next drafts, fewer where the input ends or the batch is stopped."""
+        drafts: list[Draft] = []
+        while len(drafts) < count and not self.is_over and not self._floor.is_stopped:
+            source = await self._one()
+            if source is None:
+                self.is_over = True
+                break
+            self._position += 1
+            drafts.append(draft_of(source[0], self._position, self._defaults))
+        return drafts
+
+    async def _one(self) -> tuple[object] | None:
+        if self._sync is not None:
+            for source in self._sync:
+                return (source,)
+        elif self._async is not None:
+            # It may wait for ever, and must not keep a batch that is stopped from its end.
+            return await self._floor.unless_stopped(_first(self._async))
+        return None
+
+
+async def _first(source: AsyncIterator[object]) -> tuple[object] | None:
+    async for one in source:
+        return (one,)
+    return None
+
+
+def error_of(job: Job) -> VeoError:
+    """Return the error that an earlier run wrote down for a job."""
+    reason = job.error or "no reason was written down"
+    code = job.error_code
+    match job.error_kind:
+        case "TaskFailedError":
+            return TaskFailedError(
+                f"task {job.task_id} failed in an earlier run ({code or 'no code'}):"
+                f" {reason.rstrip('.')}; change the request, or allow another paid task",
+                task_id=job.task_id or "",
+                code=code,
+                reason=reason,
+                is_retryable=codec.may_succeed(code, reason),
+            )
+        case "ValidationError":
+            return ValidationError(
+                f"an earlier run was told {code}: {reason}; change the request",
+                message=reason,
+                code=code or 0,
+            )
+        case "NotFoundError" | "URLExpiredError":
+            return NotFoundError(
+                f"the service has deleted the video of task {job.task_id} ({reason}); change the"
+                " request to make another",
+                message=reason,
+                code=code or 0,
+                task_id=job.task_id,
+            )
+        case _:
+            return VeoError(f"an earlier run ended with: {reason}; change the request")

@@ -1,0 +1,154 @@
+"""From a finished video to a whole file with its description, each step written down first."""
+
+import asyncio
+import errno
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, TypeVar
+
+from veo_async.accounts import Tally
+from veo_async.entries import Entry, Orders, told, wall
+from veo_async.errors import (
+    APIError,
+    AuthenticationError,
+    DownloadError,
+    NotFoundError,
+    TaskFailedError,
+    TaskTimeoutError,
+    TransportError,
+    TruncatedError,
+    URLExpiredError,
+    VeoError,
+)
+from veo_async.journal import Journal, JournalFile
+from veo_async.models import Video
+from veo_async.outputs import WholeFile, whole_file, write_side
+from veo_async.ownership import uncut
+from veo_async.pauses import Pauses
+from veo_async.protocol.backlog import Backlog
+from veo_async.results import BatchItem, Outcome
+from veo_async.runtime import Runtime
+from veo_async.settings import DISK_SECONDS, RETENTION
+
+__all__: list[str] = []
+
+_T = TypeVar("_T")
+_log = logging.getLogger("veo_async")
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+
+
+class Fetching:
+    """Brings the videos of one batch home."""
+
+    def __init__(
+        self, runtime: Runtime, journal: Journal, orders: Orders, *, tally: Tally, pauses: Pauses
+    ) -> None:
+        self.backlog: Backlog = Backlog()
+        self._runtime = runtime
+        self._journal = journal
+        self._orders = orders
+        self._tally = tally
+        self._pauses = pauses
+
+    async def fetch(self, entry: Entry, video: Video) -> BatchItem:
+        """Bring a finished video to its file.
+
+        Raises:
+            AuthenticationError: The key is refused.
+            JournalError: The journal failed.
+        """
+        target = self._orders.target(entry.job)
+        failures = 0
+        while True:
+            try:
+                return await self._saved(entry, video, target)
+            except FileExistsError:
+                text = f"{target} stands in the way; move it and run the batch again"
+                return self._orders.item(entry, Outcome.FAILED, DownloadError(text))
+            except (DownloadError, TransportError) as error:
+                failures += not _is_disk_full(error)
+                if _is_disk_full(error):
+                    async with self._pauses.reason("disk", str(error)):
+                        await asyncio.sleep(DISK_SECONDS)
+                elif self._is_worth_another_try(error, failures):
+                    await asyncio.sleep(self._runtime.settings.retry.cap)
+                else:
+                    return await self.not_had(entry, error)
+            except AuthenticationError:
+                raise
+            except (APIError, TaskFailedError, TaskTimeoutError) as error:  # no link any more
+                return await self.not_had(entry, error)
+
+    def _is_worth_another_try(self, error: VeoError, failures: int) -> bool:
+        may_pass = isinstance(error, TransportError | TruncatedError) or (
+            type(error) is DownloadError and error.__cause__ is None
+        )
+        return may_pass and failures < self._runtime.settings.retry.attempts
+
+    async def _saved(self, entry: Entry, video: Video, target: Path) -> BatchItem:
+        loop = asyncio.get_running_loop()
+        is_active = False
+
+        async def started() -> None:
+            nonlocal is_active
+            is_active = True
+            self.backlog.began(loop.time())
+            entry.job = await self._journal.do(JournalFile.downloading, entry.job)
+
+        is_whole = False
+        try:
+            download = await self._runtime.downloader.save(
+                video, target, overwrite=False, renew=self._runtime.renewed, started=started
+            )
+            is_whole = True
+        finally:
+            if is_active:
+                self.backlog.ended(loop.time(), is_whole=is_whole)
+        entry.download = download
+        self._tally.brought(download.size)
+        return await self._at_home(entry, target, WholeFile(download.size, download.sha256))
+
+    async def adopt(self, entry: Entry) -> BatchItem | None:
+        """Return the item of a job whose file is whole already, though its journal does not say so.
+
+        Raises:
+            JournalError: The journal failed.
+        """
+        target = self._orders.target(entry.job)
+        try:
+            whole = await self._on_disk(lambda: whole_file(target))
+        except OSError:
+            return None
+        return None if whole is None else await self._at_home(entry, target, whole)
+
+    async def _at_home(self, entry: Entry, target: Path, whole: WholeFile) -> BatchItem:
+        def describe() -> None:
+            write_side(target, entry.job, size=whole.size, sha256=whole.sha256, now=wall())
+
+        try:
+            await self._on_disk(describe)
+        except OSError as error:  # the video is what was paid for
+            _log.warning("%s has no description beside it: %s", target, error)
+        entry.job = await self._journal.do(
+            JournalFile.stored, entry.job, size=whole.size, sha256=whole.sha256, now=wall()
+        )
+        return self._orders.item(entry, Outcome.DOWNLOADED)
+
+    async def not_had(self, entry: Entry, error: VeoError) -> BatchItem:
+        """Return the item of a job whose video is not to be had, now or for ever."""
+        attempt = entry.job.attempt
+        began = wall() if attempt is None else attempt.submitted_at or attempt.intent_at
+        if isinstance(error, NotFoundError | URLExpiredError) and wall() - began > RETENTION:
+            entry.job = await self._journal.do(JournalFile.expired, entry.job, told(error))
+        return self._orders.item(entry, Outcome.FAILED, error)
+
+    async def _on_disk(self, step: Callable[[], _T]) -> _T:
+        loop = asyncio.get_running_loop()
+        return await uncut(loop.run_in_executor(self._runtime.executor, step))
+
+
+def _is_disk_full(error: BaseException) -> bool:
+    """Return whether a download failed because nothing can be written just now."""
+    cause = error.__cause__
+    return isinstance(cause, OSError) and cause.errno in _FULL

@@ -1,0 +1,444 @@
+"""The journal of a batch: what was paid, and where it is, in a file that survives its process.
+
+Every change is one function and one transaction. `Journal` runs them in a thread of its own.
+"""
+
+import asyncio
+import logging
+import os
+import sqlite3
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+
+import attrs
+
+from veo_async.database import (
+    Database,
+    is_full,
+    mapping,
+    open_for_reading,
+    open_for_writing,
+)
+from veo_async.errors import JournalError
+from veo_async.jobs import Attempt, Draft, Job, request_text
+from veo_async.ownership import uncut
+from veo_async.protocol.jobs import OPEN, JobState, JobStep, advance
+from veo_async.settings import DISK_SECONDS
+
+__all__: list[str] = []
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+_log = logging.getLogger("veo_async")
+_JOB: Final = ", ".join(field.name for field in attrs.fields(Job) if field.name != "attempts")
+_ATTEMPT: Final = ", ".join(f'"{field.name}"' for field in attrs.fields(Attempt))
+_OPEN: Final = ", ".join(f"'{state}'" for state in sorted(OPEN))
+
+
+@attrs.frozen(kw_only=True)
+class Found:
+    """What the journal says of an input.
+
+    Attributes:
+        draft: The input.
+        key: What names it.
+        job: What is known of it; None if it is new.
+        is_repeated: Whether its key was pulled before in this run.
+        is_changed: Whether the key stands for another request.
+        is_missing: Whether its file was stored and is gone.
+        damage: What is wrong with its file, if something is.
+    """
+
+    draft: Draft
+    key: str
+    job: Job | None = None
+    is_repeated: bool = False
+    is_changed: bool = False
+    is_missing: bool = False
+    damage: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Charges:
+    """What the tasks of a journal cost, in credits.
+
+    Attributes:
+        total: All of it, as far as that is known.
+        failed: The part that failed tasks cost.
+    """
+
+    total: int
+    failed: int
+
+
+class JournalFile:
+    """The file, for one thread at a time.
+
+    Args:
+        database: The open file.
+        folder: Where the videos go.
+    """
+
+    def __init__(self, database: Database, folder: Path) -> None:
+        self._database = database
+        self._db = database.connection
+        self._folder = folder
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._database.close()
+
+    @property
+    def is_live(self) -> bool:
+        """Whether another process is running the batch at this moment."""
+        return self._database.lock is None
+
+    # --- reading
+
+    def jobs(self, where: str = "1") -> Iterator[Job]:
+        """Yield the jobs, in the order of the input.
+
+        Args:
+            where: Which ones, as an SQL condition of this package's own.
+        """
+        with mapping(self._database.path):
+            cursor = self._db.execute(f"SELECT {_JOB}, id FROM jobs WHERE {where} ORDER BY id")  # noqa: S608
+            for row in cursor:
+                yield self._job(row)
+
+    def open_jobs(self) -> list[Job]:
+        """Return the jobs whose work is paid, or may be, and not yet at home."""
+        return [*self.jobs(f"state IN ({_OPEN})")]
+
+    def find(self, key: str) -> Job | None:
+        """Return the job of a key."""
+        with mapping(self._database.path):
+            row = self._db.execute(f"SELECT {_JOB}, id FROM jobs WHERE key = ?", (key,)).fetchone()  # noqa: S608
+            return None if row is None else self._job(row)
+
+    def charges(self) -> Charges:
+        """Add up what the tasks cost."""
+        with mapping(self._database.path):
+            total, failed = self._db.execute(
+                "SELECT COALESCE(SUM(charged), 0),"
+                " COALESCE(SUM(CASE WHEN \"end\" = 'failed' THEN charged END), 0) FROM attempts"
+            ).fetchone()
+            return Charges(total=total, failed=failed)
+
+    def look_up(self, drafts: Sequence[Draft]) -> list[Found]:
+        """Return what is known of some inputs, and count them as pulled in this run.
+
+        The same request once more is another video: its key gets a number.
+        """
+        found: list[Found] = []
+        with self._transaction("BEGIN"):
+            for draft in drafts:
+                count = self._pulled(draft.identity)
+                if draft.key is not None:
+                    key, is_repeated = draft.key, count > 1
+                else:
+                    key, is_repeated = _numbered(draft.identity, count), False
+                found.append(Found(draft=draft, key=key, is_repeated=is_repeated))
+        return [one if one.is_repeated else self._known(one) for one in found]
+
+    def _pulled(self, identity: str) -> int:
+        self._db.execute(
+            "INSERT INTO pulled VALUES (?, 1) ON CONFLICT DO UPDATE SET count = count + 1",
+            (identity,),
+        )
+        row = self._db.execute("SELECT count FROM pulled WHERE identity = ?", (identity,))
+        count: int = row.fetchone()[0]
+        return count
+
+    def _known(self, found: Found) -> Found:
+        job = self.find(found.key)
+        if job is None:
+            return found
+        wanted = None if found.draft.request is None else request_text(found.draft.request)
+        is_changed = found.draft.key is not None and wanted != job.request_text
+        damage, is_missing = None, False
+        if job.state is JobState.STORED:
+            is_missing, damage = self._file_of(job)
+        return attrs.evolve(
+            found, job=job, is_changed=is_changed, is_missing=is_missing, damage=damage
+        )
+
+    def _file_of(self, job: Job) -> tuple[bool, str | None]:
+        try:
+            size = (self._folder / (job.file or "")).stat().st_size
+        except FileNotFoundError:
+            return True, None
+        except OSError as error:
+            return False, error.strerror or str(error)
+        return False, None if size == job.size else f"it has {size} bytes and not {job.size}"
+
+    # --- writing: what happens to a job
+
+    def intend(self, job: Job, *, token: str, credits_: int, name: str, now: float) -> Job:
+        """Write down that a paid request leaves now, and which file its video gets."""
+        with self._writing(job, JobStep.INTENDED) as row:
+            file = self._free_name(job.file or name, row)
+            self._set(row, state=JobState.INTENT, file=file, error=None, error_kind=None)
+            number = 1 + max((attempt.number for attempt in self._attempts(row)), default=0)
+            self._db.execute(
+                "INSERT INTO attempts (job, number, token, credits, charged, intent_at)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                (row, number, token, credits_, credits_, now),
+            )
+        return self._again(job)
+
+    def turned_away(self, job: Job, *, now: float) -> Job:
+        """Write down that the service took nothing."""
+        with self._writing(job, JobStep.TURNED_AWAY, now) as row:
+            self._set(row, state=JobState.NEW)
+            self._forget_attempt(row)
+        return self._again(job)
+
+    def accepted(self, job: Job, task_id: str, *, now: float) -> Job:
+        """Write down the id of a task."""
+        with self._writing(job, JobStep.ACCEPTED) as row:
+            self._set(row, state=JobState.SUBMITTED, error=None, error_kind=None)
+            self._set_attempt(row, task_id=task_id, submitted_at=now)
+        return self._again(job)
+
+    def lost(self, job: Job, error: Mapping[str, object]) -> Job:
+        """Write down that an answer was lost."""
+        with self._writing(job, JobStep.LOST) as row:
+            self._set(row, state=JobState.UNKNOWN, **error)
+        return self._again(job)
+
+    def rejected(self, job: Job, error: Mapping[str, object], *, now: float) -> Job:
+        """Write down that the rules forbid it."""
+        with self._writing(job, JobStep.REJECTED, now) as row:
+            self._set(row, state=JobState.REJECTED, **error)
+            if job.state is JobState.INTENT:
+                self._forget_attempt(row)
+        return self._again(job)
+
+    def unpaid(self, job: Job, *, now: float) -> Job:
+        """Write down that it was wanted, and that the money ended first."""
+        with self._transaction():
+            self._row(job, now)
+        return self._again(job)
+
+    def ready(self, job: Job, *, url: str, seed: int | None, cost: int | None, now: float) -> Job:
+        """Write down that the video is finished, where it is, and what it cost if that is known."""
+        with self._writing(job, JobStep.READY) as row:
+            self._set(row, state=JobState.READY, url=url, url_at=now, seed=seed)
+            if job.state is JobState.SUBMITTED:
+                self._set_attempt(row, end="success", ended_at=now)
+            if cost is not None:
+                self._set_attempt(row, charged=cost)
+        return self._again(job)
+
+    def downloading(self, job: Job) -> Job:
+        """Write down that the video is being fetched."""
+        with self._writing(job, JobStep.DOWNLOADING) as row:
+            self._set(row, state=JobState.DOWNLOADING)
+        return self._again(job)
+
+    def stored(self, job: Job, *, size: int, sha256: str, now: float) -> Job:
+        """Write down that the whole file stands under its name."""
+        with self._writing(job, JobStep.STORED) as row:
+            self._set(row, state=JobState.STORED, size=size, sha256=sha256, stored_at=now)
+        return self._again(job)
+
+    def failed(self, job: Job, error: Mapping[str, object], *, charged: int, now: float) -> Job:
+        """Write down that the service says that the generation failed, and what it cost."""
+        with self._writing(job, JobStep.FAILED) as row:
+            self._set(row, state=JobState.FAILED, **error)
+            self._set_attempt(
+                row,
+                end="failed",
+                ended_at=now,
+                charged=charged,
+                error=error.get("error"),
+                error_code=error.get("error_code"),
+            )
+        return self._again(job)
+
+    def expired(self, job: Job, error: Mapping[str, object]) -> Job:
+        """Write down that the service has deleted the video."""
+        with self._writing(job, JobStep.EXPIRED) as row:
+            self._set(row, state=JobState.EXPIRED, **error)
+        return self._again(job)
+
+    def missing(self, job: Job) -> Job:
+        """Write down that a stored file is gone."""
+        with self._writing(job, JobStep.MISSING) as row:
+            self._set(row, state=JobState.SUBMITTED)
+        return self._again(job)
+
+    def again(self, job: Job, wanted: str | None = None) -> Job:
+        """Write down that a new paid task of it is allowed.
+
+        Args:
+            job: The job.
+            wanted: The request, where it is another one by now.
+        """
+        with self._writing(job, JobStep.AGAIN) as row:
+            text = job.request_text if wanted is None else wanted
+            self._set(row, state=JobState.NEW, request_text=text)
+        return self._again(job)
+
+    def not_created(self, job: Job, *, now: float) -> Job:
+        """Write down that a person looked, and that there is no task."""
+        with self._writing(job, JobStep.NOT_CREATED) as row:
+            self._set(row, state=JobState.NEW, error=None, error_kind=None)
+            self._set_attempt(row, end="not_created", ended_at=now, charged=0)
+        return self._again(job)
+
+    # --- inside
+
+    @contextmanager
+    def _writing(self, job: Job, step: JobStep, now: float = 0.0) -> Generator[int]:
+        """Open the transaction of one step; the row's number is what it is about."""
+        advance(job.state, step)
+        with self._transaction():
+            yield self._row(job, now)
+
+    def _row(self, job: Job, now: float) -> int:
+        """Return the row of a job, which gets one at its first step."""
+        found = self._db.execute("SELECT id FROM jobs WHERE key = ?", (job.key,)).fetchone()
+        if found is None:
+            found = self._db.execute(
+                "INSERT INTO jobs (key, position, request_text, source, state, created_at)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                (job.key, job.position, job.request_text, job.source, job.state, now),
+            )
+            return int(found.lastrowid or 0)
+        row: int = found[0]
+        return row
+
+    def _set(self, row: int, **values: object) -> None:
+        names = ", ".join(f"{name} = ?" for name in values)
+        self._db.execute(f"UPDATE jobs SET {names} WHERE id = ?", (*values.values(), row))  # noqa: S608
+
+    def _set_attempt(self, row: int, **values: object) -> None:
+        names = ", ".join(f'"{name}" = ?' for name in values)
+        self._db.execute(
+            f"UPDATE attempts SET {names} WHERE job = ? AND number ="  # noqa: S608
+            " (SELECT MAX(number) FROM attempts WHERE job = ?)",
+            (*values.values(), row, row),
+        )
+
+    def _forget_attempt(self, row: int) -> None:
+        self._db.execute(
+            "DELETE FROM attempts WHERE job = ? AND number ="
+            " (SELECT MAX(number) FROM attempts WHERE job = ?)",
+            (row, row),
+        )
+
+    def _free_name(self, name: str, row: int) -> str:
+        """Return a name that no other job has and that nothing stands under."""
+        stem, suffix = os.path.splitext(name)  # noqa: PTH122  # keeps a folder in front
+        number = 1
+        while True:
+            other = self._db.execute("SELECT id FROM jobs WHERE file = ?", (name,)).fetchone()
+            is_ours = other is not None and other[0] == row
+            if is_ours or (other is None and not os.path.lexists(self._folder / name)):
+                return name
+            number += 1
+            name = f"{stem}-{number}{suffix}"
+
+    def _again(self, job: Job) -> Job:
+        found = self.find(job.key)
+        return job if found is None else found
+
+    def _job(self, row: Sequence[Any]) -> Job:
+        *values, number = row
+        fields = dict(zip(_JOB.split(", "), values, strict=True))
+        fields["state"] = JobState(fields["state"])
+        return Job(attempts=tuple(self._attempts(number)), **fields)
+
+    def _attempts(self, row: int) -> list[Attempt]:
+        names = [field.name for field in attrs.fields(Attempt)]
+        cursor = self._db.execute(
+            f"SELECT {_ATTEMPT} FROM attempts WHERE job = ? ORDER BY number",  # noqa: S608
+            (row,),
+        )
+        return [Attempt(**dict(zip(names, values, strict=True))) for values in cursor]
+
+    @contextmanager
+    def _transaction(self, begin: str = "BEGIN IMMEDIATE") -> Generator[None]:
+        with mapping(self._database.path):
+            self._db.execute(begin)
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):  # a failed COMMIT may have rolled back by itself
+                    self._db.execute("ROLLBACK")
+                raise
+
+
+def _numbered(identity: str, count: int) -> str:
+    return identity if count == 1 else f"{identity}-{count}"
+
+
+def read_journal(path: Path, folder: Path) -> JournalFile:
+    """Open a journal to look at it, whether its batch runs or not.
+
+    Raises:
+        JournalError: There is none, or it cannot be read.
+    """
+    return JournalFile(open_for_reading(path), folder)
+
+
+class Journal:
+    """A journal file for one event loop: every step runs in one thread, and is never cut short."""
+
+    def __init__(self, file: JournalFile, executor: ThreadPoolExecutor) -> None:
+        self._file = file
+        self._executor = executor
+
+    @classmethod
+    async def open(cls, path: Path, folder: Path, *, mark: str = "") -> "Journal":
+        """Open, or make, the journal of a batch.
+
+        Raises:
+            JournalError: Another runner is live, or the file cannot be used; it is as it was.
+        """
+        executor = ThreadPoolExecutor(1, thread_name_prefix="veo_async_journal")
+        loop = asyncio.get_running_loop()
+        opening = loop.run_in_executor(executor, lambda: open_for_writing(path, mark=mark))
+        try:
+            database = await uncut(opening)
+        except BaseException:
+            if opening.done() and not opening.cancelled() and opening.exception() is None:
+                opening.result().close()
+            executor.shutdown(wait=False)
+            raise
+        return cls(JournalFile(database, folder), executor)
+
+    async def do(
+        self,
+        step: Callable[Concatenate[JournalFile, _P], _T],
+        *args: _P.args,
+        **kwargs: _P.kwargs,
+    ) -> _T:
+        """Run a step. A cancellation waits until it is done; a full disk is waited for.
+
+        Raises:
+            JournalError: It could not be written down.
+        """
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                return await uncut(
+                    loop.run_in_executor(self._executor, lambda: step(self._file, *args, **kwargs))
+                )
+            except JournalError as error:
+                if not is_full(error):
+                    raise
+                _log.warning("%s; it is tried again in %g s", error, DISK_SECONDS)
+            await asyncio.sleep(DISK_SECONDS)
+
+    async def aclose(self) -> None:
+        """Let go of the file, once every step is done."""
+        loop = asyncio.get_running_loop()
+        await uncut(loop.run_in_executor(self._executor, self._file.close))
+        self._executor.shutdown()

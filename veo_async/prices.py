@@ -1,0 +1,116 @@
+"""What videos cost: the price lists in one table, and a budget that is kept."""
+
+from collections.abc import Mapping
+from typing import Final
+
+import attrs
+
+from veo_async.errors import BudgetExceededError
+from veo_async.models import Model, Resolution, VideoRequest
+
+__all__ = ["Prices"]
+
+
+@attrs.frozen(kw_only=True)
+class Prices:
+    """A price list, in credits. A credit is 0.005 USD (live document 2.12).
+
+    Attributes:
+        name: What it is called.
+        videos: Credits per video, by model and resolution.
+        upgrade_1080p: Credits for converting a finished video to 1080P, once per video.
+    """
+
+    name: str
+    videos: Mapping[Model, Mapping[Resolution, int]]
+    upgrade_1080p: int
+
+    def of(self, request: VideoRequest) -> int:
+        """Return what a request costs; a model that the list does not name costs nothing by it."""
+        resolution = request.resolution or Resolution.HD_720P
+        return self.videos.get(request.model, {}).get(resolution, 0)
+
+
+def _flat(credits_: int) -> Mapping[Resolution, int]:
+    return dict.fromkeys(Resolution, credits_)
+
+
+def _ladder(hd: int, full_hd: int, uhd: int) -> Mapping[Resolution, int]:
+    return dict(zip(Resolution, (hd, full_hd, uhd), strict=True))
+
+
+# Spec: Pricing, "10 Seconds" and "1080P Upgrade". It knows no resolutions and no lite model.
+SPEC: Final = Prices(
+    name="spec",
+    videos={Model.QUALITY: _flat(80), Model.FAST: _flat(70)},
+    upgrade_1080p=20,
+)
+# Live document 2.12, the public list of September and October 2026. One of its rows says 370 for
+# 4k quality, another one 380.
+LIVE: Final = Prices(
+    name="live",
+    videos={
+        Model.QUALITY: _ladder(250, 255, 380),
+        Model.FAST: _ladder(60, 65, 180),
+        Model.LITE: _ladder(30, 35, 150),
+    },
+    upgrade_1080p=5,
+)
+
+
+def _dearer(one: Prices, other: Prices) -> Prices:
+    return Prices(
+        name="dearer",
+        videos={
+            model: {
+                resolution: max(
+                    prices.videos.get(model, {}).get(resolution, 0) for prices in (one, other)
+                )
+                for resolution in Resolution
+            }
+            for model in Model
+        },
+        upgrade_1080p=max(one.upgrade_1080p, other.upgrade_1080p),
+    )
+
+
+# What budgets use: nobody can be sure which of the two lists an account is on.
+DEARER: Final = _dearer(SPEC, LIVE)
+PRICES: Final[Mapping[str, Prices]] = {one.name: one for one in (DEARER, SPEC, LIVE)}
+
+
+@attrs.define
+class Budget:
+    """Credits that may be spent, and what was promised of them.
+
+    Attributes:
+        most: The bound; None for none.
+        committed: What is spent, or will be if nothing goes wrong.
+    """
+
+    most: int | None = None
+    committed: int = 0
+
+    def allows(self, needed: int) -> bool:
+        """Return whether so many credits are left."""
+        return self.most is None or self.committed + needed <= self.most
+
+    def commit(self, needed: int) -> None:
+        """Promise credits.
+
+        Raises:
+            BudgetExceededError: Fewer are left.
+        """
+        if self.most is not None and not self.allows(needed):
+            left = max(0, self.most - self.committed)
+            raise BudgetExceededError(
+                f"this may cost {needed} credits and max_credits leaves {left}; go on with a larger"
+                " max_credits",
+                needed=needed,
+                left=left,
+            )
+        self.committed += needed
+
+    def release(self, credits_: int) -> None:
+        """Take a promise back: nothing was charged."""
+        self.committed -= credits_
