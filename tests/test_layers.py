@@ -57,6 +57,7 @@ LAYERS = [
     "feed",
     "batch",
     "client",
+    "lanes",
     "gallery",
     "simulator",
     "testing",

@@ -5,16 +5,18 @@ write-ahead log can be damaged by a second connection before 3.51.3, and saves n
 account takes 20 submits in 10 s.)
 """
 
+import os
 import sqlite3
 import struct
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
 import attrs
 
 from veo_async.errors import JournalError
+from veo_async.files import fsync_folder
 from veo_async.lockfile import Lock, refuse_network
 
 __all__: list[str] = []
@@ -35,7 +37,7 @@ _SCHEMA: Final = (
         request_text TEXT,
         source TEXT,
         state TEXT NOT NULL,
-        file TEXT UNIQUE,
+        file TEXT UNIQUE COLLATE NOCASE,
         size INTEGER,
         sha256 TEXT,
         seed INTEGER,
@@ -74,12 +76,14 @@ class Database:
     Attributes:
         path: The file.
         connection: What speaks to it.
-        lock: What keeps others out; None where another process runs the batch.
+        lock: What keeps others out; None where it is only looked at.
+        is_live: Whether another process runs the batch.
     """
 
     path: Path
     connection: sqlite3.Connection
     lock: Lock | None
+    is_live: bool = False
 
     def close(self) -> None:
         """Let go of the file."""
@@ -103,6 +107,7 @@ def open_for_writing(path: Path, *, mark: str = "") -> Database:
     """
     with mapping(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        path = _real(path)
         refuse_network(path.parent)
         lock = Lock(path.with_name(f"{path.name}.lock"))
         lock.take()
@@ -125,14 +130,15 @@ def open_for_reading(path: Path) -> Database:
             path=str(path),
         )
     with mapping(path):
+        path = _real(path)
         _check_header(path)
-    lock = Lock(path.with_name(f"{path.name}.lock"))
-    try:
-        with mapping(path):
+        lock = Lock(path.with_name(f"{path.name}.lock"))
+        try:
             lock.take()
-    except JournalError:
-        # Its runner is live, and would repair what a crash left behind; this one must not.
-        with mapping(path):
+        except JournalError:
+            # Its runner is live, and would repair what a crash left behind; this one must not.
+            return Database(path, _connection(path, "ro"), None, is_live=True)
+        except OSError:  # nothing can be written here
             return Database(path, _connection(path, "ro"), None)
     try:
         return Database(path, _connected(path, None), lock)
@@ -141,16 +147,43 @@ def open_for_reading(path: Path) -> Database:
         raise
 
 
+def _real(path: Path) -> Path:
+    """Return the file itself: it has one lock and one disk, whatever links lead to it."""
+    if path.is_symlink() and not path.exists():
+        raise unusable(path, "is a link to what is not there")
+    return Path(os.path.realpath(path))
+
+
 def _connected(path: Path, mark: str | None) -> sqlite3.Connection:
     with mapping(path):
+        if mark is not None and not path.exists():
+            _make(path, mark)
         _check_header(path)
-        connection = _connection(path, "rwc" if mark is not None else "rw")
+        connection = _connection(path, "rw")
         try:
             _prepare(path, connection, mark)
         except BaseException:
             connection.close()
             raise
     return connection
+
+
+def _make(path: Path, mark: str) -> None:
+    """Make a journal that is whole under its name, or not there: an empty file is a damaged one."""
+    new = path.with_name(f"{path.name}.new")
+    for stray in (new, *(each.with_name(f"{each.name}-journal") for each in (new, path))):
+        stray.unlink(missing_ok=True)  # or SQLite would roll a new file back to an old one
+    with closing(_connection(new, "rwc")) as connection:
+        connection.execute("PRAGMA synchronous = EXTRA")
+        connection.execute("BEGIN IMMEDIATE")
+        for statement in _SCHEMA:
+            connection.execute(statement)
+        connection.execute("INSERT INTO meta VALUES ('mark', ?)", (mark,))
+        connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+        connection.execute(f"PRAGMA user_version = {_VERSION}")
+        connection.execute("COMMIT")
+    new.rename(path)
+    fsync_folder(path.parent)
 
 
 def _connection(path: Path, mode: str) -> sqlite3.Connection:
@@ -169,18 +202,15 @@ def _check_header(path: Path) -> None:
     Raises:
         JournalError: It is no journal of this package and version.
     """
-    try:
-        with path.open("rb") as file:
-            header = file.read(_HEADER.size)
-    except FileNotFoundError:
-        return
+    with path.open("rb") as file:
+        header = file.read(_HEADER.size)
     if not header:
-        return
+        raise unusable(path, "is empty")
     if len(header) < _HEADER.size or not header.startswith(_MAGIC):
-        raise _unusable(path, "is damaged, or no journal at all")
+        raise unusable(path, "is damaged, or no journal at all")
     _, version, application = _HEADER.unpack(header)
     if application != _APPLICATION:
-        raise _unusable(path, "is a database of another program")
+        raise unusable(path, "is a database of another program")
     if version > _VERSION:
         raise JournalError(
             f"{path} was written by a later version of veo_async (format {version}, this one knows"
@@ -189,7 +219,7 @@ def _check_header(path: Path) -> None:
         )
 
 
-def _unusable(path: Path, why: str) -> JournalError:
+def unusable(path: Path, why: str) -> JournalError:
     return JournalError(
         f"{path} {why}; it was not touched. Restore a copy of it, or give another file with"
         " journal=, or --journal; a new one does not know what is paid already",
@@ -203,25 +233,17 @@ def _prepare(path: Path, connection: sqlite3.Connection, mark: str | None) -> No
     except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.OperationalError):
             raise
-        raise _unusable(path, f"is damaged ({error})") from error
+        raise unusable(path, f"is damaged ({error})") from error
     if verdict != "ok":
-        raise _unusable(path, f"is damaged ({verdict})")
+        raise unusable(path, f"is damaged ({verdict.splitlines()[-1]})")
     connection.execute("PRAGMA journal_mode = DELETE")
     connection.execute("PRAGMA synchronous = EXTRA")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA temp_store = FILE")  # a million inputs are counted there
-    connection.execute("PRAGMA temp.journal_mode = OFF")
+    connection.execute("PRAGMA temp.journal_mode = MEMORY")
     if mark is None:
         return
     connection.execute("CREATE TEMP TABLE pulled (identity TEXT PRIMARY KEY, count) WITHOUT ROWID")
-    connection.execute("BEGIN IMMEDIATE")
-    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'jobs'").fetchone():
-        for statement in _SCHEMA:
-            connection.execute(statement)
-        connection.execute("INSERT INTO meta VALUES ('mark', ?)", (mark,))
-        connection.execute(f"PRAGMA application_id = {_APPLICATION}")
-        connection.execute(f"PRAGMA user_version = {_VERSION}")
-    connection.execute("COMMIT")
     _check_mark(path, connection, mark)
 
 
@@ -243,6 +265,8 @@ def mapping(path: Path) -> Generator[None]:
         yield
     except sqlite3.Error as error:
         raise mapped(path, error) from error
+    except UnicodeDecodeError as error:  # SQLite quotes what is damaged
+        raise unusable(path, f"is damaged ({error.reason})") from error
     except OSError as error:
         raise JournalError(
             f"the journal {path} cannot be used ({error.strerror or error}); choose another place"
@@ -254,7 +278,7 @@ def mapping(path: Path) -> Generator[None]:
 def mapped(path: Path, error: sqlite3.Error) -> JournalError:
     name = getattr(error, "sqlite_errorname", "")
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-        return _unusable(path, f"is damaged ({error})")
+        return unusable(path, f"is damaged ({error})")
     return JournalError(
         f"the journal {path} failed ({error}); look at the disk, then run the batch again: what is"
         " written down is safe",

@@ -48,6 +48,7 @@ class Earlier:
         answer was lost, and of tasks that run. Then the tasks, then the videos whose links die
         first.
         """
+        await self._journal.do(JournalFile.forget_invalid)
         entries = [self._orders.entry(job) for job in await self._journal.do(JournalFile.open_jobs)]
         for entry in entries:
             if entry.job.state in HOLDS_SLOT:

@@ -49,7 +49,7 @@ class Floor:
 
     @property
     def running(self) -> int:
-        """How many tasks are paid, or may be, and have no file yet; those of a later run."""
+        """How many tasks are paid and not at home; a later run takes up those that stay so."""
         return self._left + sum(entry.job.state in OPEN for entry in self._working.values())
 
     @property
@@ -85,7 +85,7 @@ class Floor:
     def _ended(self, task: asyncio.Task[None]) -> None:
         entry = self._working.pop(task)
         entry.granted.set()
-        self._left += task.cancelled() and entry.job.state in OPEN
+        self._left += entry.job.state in OPEN - {JobState.UNKNOWN}
         if not task.cancelled() and (error := task.exception()) is not None:
             self.fail(error)
         self.tell()

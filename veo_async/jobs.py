@@ -151,11 +151,13 @@ class Draft:
     def source_text(self) -> str:
         """The beginning of the input, for a journal."""
         source = self.source
-        return (source if isinstance(source, str) else repr(source))[:_LONGEST_SOURCE]
+        return (source if isinstance(source, str) else _shown(source))[:_LONGEST_SOURCE]
 
 
 def draft_of(source: object, position: int, defaults: RequestFields) -> Draft:
     """Read an input: a request, a prompt, or a mapping of a request's fields and perhaps a `key`.
+
+    An `InvalidRequestError` is an input too: whoever read it may know already what is wrong.
 
     Args:
         source: What was pulled.
@@ -164,44 +166,56 @@ def draft_of(source: object, position: int, defaults: RequestFields) -> Draft:
     """
     key: str | None = None
     try:
-        key, request = _read(source, defaults)
+        key = _key_of(source)
+        request = _read(source, defaults)
     except InvalidRequestError as error:
-        identity = _digest(f"invalid {_shown(source)}")
+        identity = _digest(f"invalid {_shown(source)}") if key is None else key
         return Draft(position=position, source=source, error=error, key=key, identity=identity)
     return Draft(
         position=position,
         source=source,
         request=request,
         key=key,
-        identity=_digest(_sameness(request)) if key is None else key,
+        identity=_digest(_sameness(request_text(request))) if key is None else key,
     )
 
 
-def _read(source: object, defaults: RequestFields) -> tuple[str | None, VideoRequest]:
+def _read(source: object, defaults: RequestFields) -> VideoRequest:
     if isinstance(source, VideoRequest):
-        return None, source
+        return source
     if isinstance(source, str):
-        return None, VideoRequest(source, **defaults)
+        return VideoRequest(source, **defaults)
+    if isinstance(source, InvalidRequestError):
+        raise source
     if not isinstance(source, Mapping):
         raise InvalidRequestError(
             f"an item of the batch is a {type(source).__name__}; give a VideoRequest, a prompt, or"
             " a mapping of a request's fields",
             field="requests",
         )
-    fields: dict[str, Any] = {**defaults, **cast("Mapping[str, Any]", source)}
-    key = fields.pop(KEY_FIELD, None)
+    fields: dict[Any, Any] = {**defaults, **cast("Mapping[str, Any]", source)}
+    fields.pop(KEY_FIELD, None)
     if "prompt" not in fields:
         raise InvalidRequestError("prompt is missing; describe the video", field="prompt")
-    return _key(key), VideoRequest(**fields)
+    for name in fields:
+        # Neither can be a keyword; csv.DictReader puts cells that are too many under None.
+        if not isinstance(name, str) or name == "self":
+            raise InvalidRequestError(
+                f"{_shown(name):.80} is not a field of a request; leave it out", field=_shown(name)
+            )
+    return VideoRequest(**fields)
 
 
-def _key(value: object) -> str | None:
+def _key_of(source: object) -> str | None:
+    is_mapping = isinstance(source, Mapping)
+    value = cast("Mapping[str, object]", source).get(KEY_FIELD) if is_mapping else None
     if value is None:
         return None
     if isinstance(value, str) and 0 < len(value) <= LONGEST_KEY and value.isprintable():
         return value
     raise InvalidRequestError(
-        f"key is {value!r:.80}; give 1 to {LONGEST_KEY} printable characters, or leave it out",
+        f"key is {_shown(value):.80}; give 1 to {LONGEST_KEY} printable characters, or leave it"
+        " out",
         field=KEY_FIELD,
     )
 
@@ -213,9 +227,17 @@ def _shown(source: object) -> str:
         return type(source).__name__
 
 
-def _sameness(request: VideoRequest) -> str:
+def is_same(request: VideoRequest, text: str) -> bool:
+    """Return whether a request that was written down asks for the same video."""
+    try:
+        return _sameness(request_text(request)) == _sameness(text)
+    except ValueError:  # a damaged one asks for nothing
+        return False
+
+
+def _sameness(text: str) -> str:
     # Where the service reports to changes between runs, and does not change the video.
-    values: dict[str, JSON] = json.loads(request_text(request))
+    values: dict[str, JSON] = json.loads(text)
     values.pop("callback_url", None)
     return json.dumps(values, ensure_ascii=False, sort_keys=True)
 

@@ -21,9 +21,11 @@ from veo_async.database import (
     mapping,
     open_for_reading,
     open_for_writing,
+    unusable,
 )
 from veo_async.errors import JournalError
-from veo_async.jobs import Attempt, Draft, Job, request_text
+from veo_async.jobs import Attempt, Draft, Job, is_same
+from veo_async.outputs import side_path
 from veo_async.ownership import uncut
 from veo_async.protocol.jobs import OPEN, JobState, JobStep, advance
 from veo_async.settings import DISK_SECONDS
@@ -36,6 +38,8 @@ _log = logging.getLogger("veo_async")
 _JOB: Final = ", ".join(field.name for field in attrs.fields(Job) if field.name != "attempts")
 _ATTEMPT: Final = ", ".join(f'"{field.name}"' for field in attrs.fields(Attempt))
 _OPEN: Final = ", ".join(f"'{state}'" for state in sorted(OPEN))
+_NO_ERROR: Final[Mapping[str, object]] = {"error_kind": None, "error_code": None, "error": None}
+_PAGE: Final = 200  # rows that are read at once
 
 
 @attrs.frozen(kw_only=True)
@@ -94,20 +98,30 @@ class JournalFile:
     @property
     def is_live(self) -> bool:
         """Whether another process is running the batch at this moment."""
-        return self._database.lock is None
+        return self._database.is_live
 
     # --- reading
 
     def jobs(self, where: str = "1") -> Iterator[Job]:
-        """Yield the jobs, in the order of the input.
+        """Yield the jobs, in the order in which they were begun.
+
+        The file is not held meanwhile: a reader that dawdles must not keep its runner from writing.
 
         Args:
             where: Which ones, as an SQL condition of this package's own.
         """
-        with mapping(self._database.path):
-            cursor = self._db.execute(f"SELECT {_JOB}, id FROM jobs WHERE {where} ORDER BY id")  # noqa: S608
-            for row in cursor:
-                yield self._job(row)
+        last = 0
+        while True:
+            with mapping(self._database.path):
+                rows = self._db.execute(
+                    f"SELECT {_JOB}, id FROM jobs WHERE id > ? AND {where} ORDER BY id LIMIT ?",  # noqa: S608
+                    (last, _PAGE),
+                ).fetchall()
+                page = [self._job(row) for row in rows]
+            yield from page
+            if len(rows) < _PAGE:
+                return
+            last = rows[-1][-1]
 
     def open_jobs(self) -> list[Job]:
         """Return the jobs whose work is paid, or may be, and not yet at home."""
@@ -146,7 +160,8 @@ class JournalFile:
 
     def _pulled(self, identity: str) -> int:
         self._db.execute(
-            "INSERT INTO pulled VALUES (?, 1) ON CONFLICT DO UPDATE SET count = count + 1",
+            "INSERT INTO pulled VALUES (?, 1)"
+            " ON CONFLICT (identity) DO UPDATE SET count = count + 1",
             (identity,),
         )
         row = self._db.execute("SELECT count FROM pulled WHERE identity = ?", (identity,))
@@ -157,8 +172,8 @@ class JournalFile:
         job = self.find(found.key)
         if job is None:
             return found
-        wanted = None if found.draft.request is None else request_text(found.draft.request)
-        is_changed = found.draft.key is not None and wanted != job.request_text
+        draft = found.draft
+        is_changed = draft.key is not None and not _asks_for(job, draft)
         damage, is_missing = None, False
         if job.state is JobState.STORED:
             is_missing, damage = self._file_of(job)
@@ -177,11 +192,16 @@ class JournalFile:
 
     # --- writing: what happens to a job
 
+    def forget_invalid(self) -> None:
+        """Forget the invalid inputs of earlier runs: each run tells of its own."""
+        with self._transaction():
+            self._db.execute("DELETE FROM jobs WHERE request_text IS NULL")
+
     def intend(self, job: Job, *, token: str, credits_: int, name: str, now: float) -> Job:
         """Write down that a paid request leaves now, and which file its video gets."""
         with self._writing(job, JobStep.INTENDED) as row:
             file = self._free_name(job.file or name, row)
-            self._set(row, state=JobState.INTENT, file=file, error=None, error_kind=None)
+            self._set(row, state=JobState.INTENT, file=file, **_NO_ERROR)
             number = 1 + max((attempt.number for attempt in self._attempts(row)), default=0)
             self._db.execute(
                 "INSERT INTO attempts (job, number, token, credits, charged, intent_at)"
@@ -194,13 +214,13 @@ class JournalFile:
         """Write down that the service took nothing."""
         with self._writing(job, JobStep.TURNED_AWAY, now) as row:
             self._set(row, state=JobState.NEW)
-            self._forget_attempt(row)
+            self._forget_attempt(row, job)
         return self._again(job)
 
     def accepted(self, job: Job, task_id: str, *, now: float) -> Job:
         """Write down the id of a task."""
         with self._writing(job, JobStep.ACCEPTED) as row:
-            self._set(row, state=JobState.SUBMITTED, error=None, error_kind=None)
+            self._set(row, state=JobState.SUBMITTED, **_NO_ERROR)
             self._set_attempt(row, task_id=task_id, submitted_at=now)
         return self._again(job)
 
@@ -215,7 +235,7 @@ class JournalFile:
         with self._writing(job, JobStep.REJECTED, now) as row:
             self._set(row, state=JobState.REJECTED, **error)
             if job.state is JobState.INTENT:
-                self._forget_attempt(row)
+                self._forget_attempt(row, job)
         return self._again(job)
 
     def unpaid(self, job: Job, *, now: float) -> Job:
@@ -280,14 +300,15 @@ class JournalFile:
             wanted: The request, where it is another one by now.
         """
         with self._writing(job, JobStep.AGAIN) as row:
-            text = job.request_text if wanted is None else wanted
-            self._set(row, state=JobState.NEW, request_text=text)
+            self._set(row, state=JobState.NEW)
+            if wanted is not None:
+                self._set(row, request_text=wanted, file=None)  # which is named by the request
         return self._again(job)
 
     def not_created(self, job: Job, *, now: float) -> Job:
         """Write down that a person looked, and that there is no task."""
         with self._writing(job, JobStep.NOT_CREATED) as row:
-            self._set(row, state=JobState.NEW, error=None, error_kind=None)
+            self._set(row, state=JobState.NEW, **_NO_ERROR)
             self._set_attempt(row, end="not_created", ended_at=now, charged=0)
         return self._again(job)
 
@@ -307,7 +328,7 @@ class JournalFile:
             found = self._db.execute(
                 "INSERT INTO jobs (key, position, request_text, source, state, created_at)"
                 " VALUES (?, ?, ?, ?, ?, ?)",
-                (job.key, job.position, job.request_text, job.source, job.state, now),
+                (job.key, job.position, job.request_text, _text(job.source), job.state, now),
             )
             return int(found.lastrowid or 0)
         row: int = found[0]
@@ -315,22 +336,22 @@ class JournalFile:
 
     def _set(self, row: int, **values: object) -> None:
         names = ", ".join(f"{name} = ?" for name in values)
-        self._db.execute(f"UPDATE jobs SET {names} WHERE id = ?", (*values.values(), row))  # noqa: S608
+        told = [_text(value) for value in values.values()]
+        self._db.execute(f"UPDATE jobs SET {names} WHERE id = ?", (*told, row))  # noqa: S608
 
     def _set_attempt(self, row: int, **values: object) -> None:
         names = ", ".join(f'"{name}" = ?' for name in values)
+        told = [_text(value) for value in values.values()]
         self._db.execute(
             f"UPDATE attempts SET {names} WHERE job = ? AND number ="  # noqa: S608
             " (SELECT MAX(number) FROM attempts WHERE job = ?)",
-            (*values.values(), row, row),
+            (*told, row, row),
         )
 
-    def _forget_attempt(self, row: int) -> None:
-        self._db.execute(
-            "DELETE FROM attempts WHERE job = ? AND number ="
-            " (SELECT MAX(number) FROM attempts WHERE job = ?)",
-            (row, row),
-        )
+    def _forget_attempt(self, row: int, job: Job) -> None:
+        # The one that the caller means: whoever was cut off while it was told says it twice.
+        number = 0 if job.attempt is None else job.attempt.number
+        self._db.execute("DELETE FROM attempts WHERE job = ? AND number = ?", (row, number))
 
     def _free_name(self, name: str, row: int) -> str:
         """Return a name that no other job has and that nothing stands under."""
@@ -339,10 +360,14 @@ class JournalFile:
         while True:
             other = self._db.execute("SELECT id FROM jobs WHERE file = ?", (name,)).fetchone()
             is_ours = other is not None and other[0] == row
-            if is_ours or (other is None and not os.path.lexists(self._folder / name)):
+            if is_ours or (other is None and self._is_free(name)):
                 return name
             number += 1
             name = f"{stem}-{number}{suffix}"
+
+    def _is_free(self, name: str) -> bool:
+        video = self._folder / name
+        return not any(os.path.lexists(path) for path in (video, side_path(video)))
 
     def _again(self, job: Job) -> Job:
         found = self.find(job.key)
@@ -351,7 +376,10 @@ class JournalFile:
     def _job(self, row: Sequence[Any]) -> Job:
         *values, number = row
         fields = dict(zip(_JOB.split(", "), values, strict=True))
-        fields["state"] = JobState(fields["state"])
+        try:
+            fields["state"] = JobState(fields["state"])
+        except ValueError as error:
+            raise unusable(self._database.path, f"is damaged ({error})") from error
         return Job(attempts=tuple(self._attempts(number)), **fields)
 
     def _attempts(self, row: int) -> list[Attempt]:
@@ -375,6 +403,19 @@ class JournalFile:
                 raise
 
 
+def _asks_for(job: Job, draft: Draft) -> bool:
+    if draft.request is None or job.request_text is None:
+        return draft.request is None and job.request_text is None
+    return is_same(draft.request, job.request_text)
+
+
+def _text(value: object) -> object:
+    """Return what a database takes: half a character, such as a file's name may hold, is none."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    return value
+
+
 def _numbered(identity: str, count: int) -> str:
     return identity if count == 1 else f"{identity}-{count}"
 
@@ -389,11 +430,20 @@ def read_journal(path: Path, folder: Path) -> JournalFile:
 
 
 class Journal:
-    """A journal file for one event loop: every step runs in one thread, and is never cut short."""
+    """A journal file for one event loop: every step runs in one thread, and is never cut short.
 
-    def __init__(self, file: JournalFile, executor: ThreadPoolExecutor) -> None:
+    Args:
+        file: The open file.
+        executor: The one thread.
+        pause: Seconds between two looks at a disk that is full.
+    """
+
+    def __init__(
+        self, file: JournalFile, executor: ThreadPoolExecutor, *, pause: float = DISK_SECONDS
+    ) -> None:
         self._file = file
         self._executor = executor
+        self._pause = pause
 
     @classmethod
     async def open(cls, path: Path, folder: Path, *, mark: str = "") -> "Journal":
@@ -434,11 +484,13 @@ class Journal:
             except JournalError as error:
                 if not is_full(error):
                     raise
-                _log.warning("%s; it is tried again in %g s", error, DISK_SECONDS)
-            await asyncio.sleep(DISK_SECONDS)
+                _log.warning("%s; it is tried again in %g s", error, self._pause)
+            await asyncio.sleep(self._pause)
 
     async def aclose(self) -> None:
         """Let go of the file, once every step is done."""
         loop = asyncio.get_running_loop()
-        await uncut(loop.run_in_executor(self._executor, self._file.close))
-        self._executor.shutdown()
+        try:
+            await uncut(loop.run_in_executor(self._executor, self._file.close))
+        finally:
+            self._executor.shutdown()

@@ -51,14 +51,14 @@ def refuse_network(folder: Path, mounts: Path = _MOUNTS) -> None:
 def file_system(folder: Path, mounts: Path) -> str | None:
     """Return the type of the file system that holds a folder, None where nobody tells."""
     try:
-        lines = mounts.read_text(errors="surrogateescape").splitlines()
+        lines = os.fsdecode(mounts.read_bytes()).split("\n")
     except OSError:
         return None
     found: tuple[int, str] | None = None
     for line in lines:
         before, _, after = line.partition(" - ")
-        fields, kind = before.split(), after.split()
-        if len(fields) < 5 or not kind:  # noqa: PLR2004  # proc(5): the fifth is the mount point
+        fields, kind = before.split(" "), after.split(" ")
+        if len(fields) < 5 or not after:  # noqa: PLR2004  # proc(5): the fifth is the mount point
             continue
         point = Path(_unescaped(fields[4]))
         # A later line hides an earlier one at the same place.
@@ -131,5 +131,5 @@ def _holder(handle: int) -> str:
     try:
         told = json.loads(os.pread(handle, _HOLDER_BYTES, 0))
         return f"process {told['pid']} on host {told['host']}"
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return "another process"

@@ -133,12 +133,16 @@ def write_side(video: Path, job: Job, *, size: int, sha256: str, now: float) -> 
     part = target.with_name(f"{target.name}.part")
     with suppress(FileNotFoundError):
         part.unlink()
-    with part.open("x", encoding="utf-8") as file:
-        json.dump(told, file, ensure_ascii=False, indent=2)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(target)
+    try:
+        with part.open("x", encoding="utf-8") as file:
+            json.dump(told, file, ensure_ascii=False, indent=2)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(target)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
     fsync_folder(target.parent)
 
 

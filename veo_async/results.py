@@ -7,12 +7,12 @@ from typing import TypeAlias
 
 import attrs
 
-from veo_async.errors import VeoError
+from veo_async.errors import InvalidRequestError, VeoError
 from veo_async.models import Download, VideoRequest
 
 __all__ = ["BatchInput", "BatchItem", "BatchReport", "Outcome"]
 
-BatchInput: TypeAlias = VideoRequest | str | Mapping[str, object]
+BatchInput: TypeAlias = VideoRequest | str | Mapping[str, object] | InvalidRequestError
 
 
 class Outcome(StrEnum):
@@ -68,7 +68,8 @@ class BatchReport:
         uncertain: Items that may be paid and have no id.
         rejected: Items that break a rule.
         unpaid: Items that the budget or the credits did not reach.
-        running: Tasks that were not finished when the batch was left; a later run takes them up.
+        running: Tasks that are paid and whose video is not at home; a later run takes up those
+            that stay so.
         credits_spent: What this run committed, by the price list. Failed tasks are free (live
             document 2.12), unless the service says otherwise.
         credits_uncertain: The part of it that lost answers may have cost.
@@ -110,7 +111,7 @@ class BatchReport:
     def __str__(self) -> str:
         told = [f"{count} {outcome}" for outcome, count in self.counts.items() if count]
         if self.running:
-            told.append(f"{self.running} still running")
+            told.append(f"{self.running} not at home yet")
         money = [f"{self.credits_spent} credits spent"]
         if self.credits_uncertain:
             money.append(f"{self.credits_uncertain} of them uncertain")

@@ -30,11 +30,14 @@ _MOST_STDIN: Final = 64 * 1024  # bytes: more than any prompt that is not refuse
 _CODES: Final = "\n".join(f"  {code.value:>3}  {text}" for code, text in MEANINGS.items())
 
 
+_ORDER: Final = ("generate", "batch", "jobs", "resolve", "report")
+
+
 class _Group(click.Group):
     """Commands in the order in which they are needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
-        return [*self.commands]
+        return [*_ORDER, *(name for name in self.commands if name not in _ORDER)]
 
 
 @click.group(
@@ -52,6 +55,7 @@ def program() -> int:
     With a key from https://kie.ai/api-key:
       export KIE_API_KEY=...
       veo-async generate "A paper boat on a river" -o boat.mp4
+      veo-async batch prompts.txt -o videos
 
     The path of the file goes to stdout, messages go to stderr.
     """  # noqa: D301  # \b is click's mark of a paragraph to leave alone

@@ -19,16 +19,18 @@ class Result:
     """What a command found out.
 
     Attributes:
-        text: For people and pipes.
+        text: For people and pipes; None where all of it was printed on the way.
         json: For programs.
+        code: The exit code.
     """
 
-    text: str
+    text: str | None
     json: Mapping[str, object]
+    code: int = 0
 
     def evolve(self, **more: object) -> "Result":
         """Return a copy whose JSON says more."""
-        return Result(self.text, {**self.json, **more})
+        return attrs.evolve(self, json={**self.json, **more})
 
 
 def saved(video: Video, download: Download) -> Result:

@@ -70,6 +70,8 @@ class Progress:
                 self.screen.received(self.now(), event.received, event.total)
             case DownloadFinished():
                 self._downloaded(event)
+            case _:  # of batches
+                pass
 
     def waiting(self, task_id: str) -> None:
         """Show that a task of an earlier command is waited for."""

@@ -22,10 +22,8 @@ from veo_async.cli.choice import screen_for
 from veo_async.cli.exits import Exit
 from veo_async.cli.options import Common
 from veo_async.cli.output import Result
-from veo_async.cli.progress import Progress
 from veo_async.cli.report import Reporter
 from veo_async.cli.screen import Screen
-from veo_async.cli.trail import Submit, Trail
 from veo_async.cli.wording import reworded
 from veo_async.events import Event
 
@@ -40,9 +38,7 @@ class Job:
 
     Attributes:
         common: The options.
-        trail: What is known of the work.
         screen: Where messages go.
-        progress: What is shown of the work.
         reporter: What tells of its end.
         result: What it found out, once it has.
         signal: What ended it early.
@@ -50,9 +46,7 @@ class Job:
     """
 
     common: Common
-    trail: Trail
     screen: Screen
-    progress: Progress
     reporter: Reporter
     result: Result | None = None
     signal: signals.Signals | None = None
@@ -60,8 +54,6 @@ class Job:
 
     def on_event(self, event: Event) -> None:
         """Take an event of the client."""
-        self.trail.note(event)
-        self.progress(event)
 
     def run(self, work: Callable[[], Coroutine[Any, Any, Result | None]]) -> int:
         """Do the work and return the exit code."""
@@ -82,24 +74,16 @@ class Job:
             self.reporter.stopped(_CODES[number], is_forced=True)
             _leave(_CODES[number])
         self.signal = number
-        if self.trail.submit is Submit.LEAVING:
-            self.progress.stopping()
+        self.say_stopping()
         work.cancel()
 
+    def say_stopping(self) -> None:
+        """Say what is still waited for, if anything is."""
 
-def job_of(common: Common, trail: Trail | None = None) -> Job:
-    """Return a job that has not begun."""
-    trail = trail or Trail()
-    screen = screen_for(time.monotonic, is_quiet=common.is_quiet, secrets=common.secrets)
-    return Job(
-        common=common,
-        trail=trail,
-        screen=screen,
-        progress=Progress(
-            screen, time.monotonic, speed=common.speed, is_simulated=common.is_simulated
-        ),
-        reporter=Reporter(common=common, screen=screen, trail=trail),
-    )
+
+def screen_of(common: Common) -> Screen:
+    """Return the screen of a command."""
+    return screen_for(time.monotonic, is_quiet=common.is_quiet, secrets=common.secrets)
 
 
 async def _supervised(job: Job, body: Coroutine[Any, Any, Result | None]) -> int:
@@ -150,12 +134,14 @@ def _told(job: Job, result: Result | None, seconds: float) -> int:
     text = result.text
     if job.common.is_json:
         text = output.dumped({**result.json, "seconds": round(seconds, 3)})
+    if text is None:
+        return result.code
     try:
         output.write(text)
     except OSError as error:
         job.screen.error(f"the result could not be written to stdout ({error.strerror}): {text}")
         return Exit.FAILED
-    return Exit.DONE
+    return result.code
 
 
 def _listen(loop: asyncio.AbstractEventLoop, job: Job, work: "asyncio.Task[Result | None]") -> None:

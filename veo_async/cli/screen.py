@@ -101,6 +101,9 @@ class Screen:
         if self.stage is not None and self.now() - self._spoke >= _PLAIN_EVERY:
             self.say(self.stage.still(self.now()))
 
+    def make_room(self) -> None:
+        """Leave the line free for what is written to stdout, which may be the same terminal."""
+
     def close(self) -> None:
         """Leave nothing unfinished on the screen."""
         self.stage = None

@@ -7,7 +7,9 @@ from veo_async.cli import output
 from veo_async.cli.errand import SimulatorSettings
 from veo_async.cli.options import Common
 from veo_async.cli.output import Result
-from veo_async.cli.running import Job, job_of
+from veo_async.cli.report import Reporter
+from veo_async.cli.running import Job, screen_of
+from veo_async.cli.trail import Trail
 from veo_async.errors import ConfigurationError
 from veo_async.settings import BASE_URL_VARIABLE, KEY_VARIABLE
 from veo_async.simulator import Dialect, Simulator
@@ -23,7 +25,9 @@ def serve(common: Common, settings: SimulatorSettings) -> int:
         ConfigurationError: The settings make no sense.
     """
     simulator = _made(settings)
-    job = job_of(common)
+    screen = screen_of(common)
+    reporter = Reporter(common=common, screen=screen, trail=Trail())
+    job = Job(common=common, screen=screen, reporter=reporter)
 
     async def until_stopped() -> Result | None:
         try:

@@ -6,22 +6,29 @@ Loaded when a command runs, since it loads the client.
 import secrets
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from veo_async.cli.options import Common
 from veo_async.client import VeoClient
 from veo_async.events import Observer
-from veo_async.settings import RetryPolicy, Timeouts, at_speed
+from veo_async.settings import MAX_TASKS, RetryPolicy, Timeouts, at_speed
 
 if TYPE_CHECKING:
     from veo_async.simulator import Simulator
 
 __all__: list[str] = []
 
+_PLAY_MONEY: Final = 10_000  # as much as `simulate` gives
+
 
 @asynccontextmanager
 async def opened(
-    common: Common, on_event: Observer, *, patience: float | None = None
+    common: Common,
+    on_event: Observer,
+    *,
+    patience: float | None = None,
+    max_tasks: int = MAX_TASKS,
+    play_money: int = 0,
 ) -> AsyncGenerator[VeoClient]:
     """Open the client that a command's options ask for.
 
@@ -29,6 +36,8 @@ async def opened(
         common: The options.
         on_event: Who listens to the client.
         patience: Seconds that the command may wait, if they are limited.
+        max_tasks: Tasks that may run at once.
+        play_money: Credits that a simulated account must have at least.
 
     Raises:
         ConfigurationError: The key or the host cannot be used.
@@ -36,12 +45,13 @@ async def opened(
     async with AsyncExitStack() as stack:
         key, base_url = common.api_key, common.base_url
         if common.is_simulated:
-            simulator = await stack.enter_async_context(_simulator(common.speed))
+            simulator = await stack.enter_async_context(_simulator(common.speed, play_money))
             key, base_url = simulator.api_key, simulator.base_url
         poll, pace = at_speed(common.speed)
         veo = VeoClient(
             key,
             base_url=base_url,
+            max_tasks=max_tasks,
             poll=poll,
             pace=pace,
             retry=_retry(patience),
@@ -51,11 +61,12 @@ async def opened(
         yield await stack.enter_async_context(veo)
 
 
-def _simulator(speed: float) -> "Simulator":
+def _simulator(speed: float, play_money: int) -> "Simulator":
     from veo_async.simulator import Simulator  # noqa: PLC0415  # only where it is wanted
 
     # Ids of its own each time, or one run would overwrite the file of the one before.
-    return Simulator(time_scale=speed, seed=secrets.randbelow(2**32))
+    seed = secrets.randbelow(2**32)
+    return Simulator(time_scale=speed, seed=seed, credits=max(play_money, _PLAY_MONEY))
 
 
 def _retry(patience: float | None) -> RetryPolicy:

@@ -6,7 +6,7 @@ from veo_async.cli.wording import clock, lasted, megabytes
 
 __all__: list[str] = []
 
-_BAR_CELLS = 20
+BAR_CELLS = 20
 
 
 @attrs.define(kw_only=True)
@@ -80,5 +80,9 @@ class Stage:
         """Return the full and the empty cells of a bar."""
         if not self.total:
             return None
-        full = min(_BAR_CELLS, _BAR_CELLS * self.received // self.total)
-        return full, _BAR_CELLS - full
+        full = min(BAR_CELLS, BAR_CELLS * self.received // self.total)
+        return full, BAR_CELLS - full
+
+    def below(self, now: float, rows: int) -> list[str]:  # noqa: ARG002  # for stages that have more
+        """Return further lines, at most so many."""
+        return []

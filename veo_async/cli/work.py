@@ -1,6 +1,7 @@
 """What the commands about one task do with a client."""
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeAlias
 
@@ -10,11 +11,13 @@ from veo_async.cli.errand import Errand
 from veo_async.cli.options import Common
 from veo_async.cli.output import Result, found, recorded, saved
 from veo_async.cli.progress import Progress
-from veo_async.cli.running import job_of
+from veo_async.cli.report import Reporter
+from veo_async.cli.running import Job, screen_of
 from veo_async.cli.session import opened
-from veo_async.cli.trail import Trail
+from veo_async.cli.trail import Submit, Trail
 from veo_async.client import VeoClient
 from veo_async.errors import TaskTimeoutError
+from veo_async.events import Event
 from veo_async.models import TaskStatus, Video, VideoRequest
 from veo_async.prices import DEARER
 from veo_async.task import VideoTask
@@ -100,6 +103,29 @@ class Worker:
         return TaskTimeoutError(f"{late}: {why}; wait again", task_id=task.id)
 
 
+@attrs.define(kw_only=True)
+class TaskJob(Job):
+    """A command about one task on its way.
+
+    Attributes:
+        trail: What is known of the work.
+        progress: What is shown of it.
+    """
+
+    trail: Trail
+    progress: Progress
+
+    def on_event(self, event: Event) -> None:
+        """Take an event of the client."""
+        self.trail.note(event)
+        self.progress(event)
+
+    def say_stopping(self) -> None:
+        """Say that the answer to the submit is waited for, if it is on the wire."""
+        if self.trail.submit is Submit.LEAVING:
+            self.progress.stopping()
+
+
 Work: TypeAlias = Callable[[Worker, VeoClient], Coroutine[Any, Any, Result]]
 
 
@@ -111,8 +137,18 @@ def run(common: Common, errand: Errand, work: Work) -> int:
         upgrade=errand.upgrade,
         is_simulated=common.is_simulated,
     )
-    job = job_of(common, trail)
-    worker = Worker(errand=errand, progress=job.progress, trail=trail)
+    screen = screen_of(common)
+    progress = Progress(
+        screen, time.monotonic, speed=common.speed, is_simulated=common.is_simulated
+    )
+    job = TaskJob(
+        common=common,
+        screen=screen,
+        reporter=Reporter(common=common, screen=screen, trail=trail),
+        trail=trail,
+        progress=progress,
+    )
+    worker = Worker(errand=errand, progress=progress, trail=trail)
 
     async def with_client() -> Result:
         if common.is_simulated:

@@ -6,7 +6,7 @@ import attrs
 
 __all__: list[str] = []
 
-_REMEMBERED = 50  # finished downloads: a rate of the last minutes, not of last night
+_REMEMBERED = 1200.0  # seconds of downloading: a rate of the last minutes, not of last night
 _SHARE = 0.8  # of the window; the rest is for a rate that drops
 
 
@@ -20,7 +20,7 @@ class Backlog:
     _active: int = 0
     _since: float = 0.0
     _busy: float = 0.0
-    _finished: deque[float] = attrs.field(factory=lambda: deque[float](maxlen=_REMEMBERED))
+    _finished: deque[float] = attrs.field(factory=deque[float])
 
     def began(self, now: float) -> None:
         """A download got its turn."""
@@ -40,21 +40,23 @@ class Backlog:
         The one that is under way counts as if it finished now: nothing is known before the first.
         """
         self._count(now)
-        is_full = len(self._finished) == _REMEMBERED
-        busy = self._busy - (self._finished[0] if is_full else 0.0)
-        return videos * busy / (len(self._finished) + (not is_full))
+        return videos * min(self._busy, _REMEMBERED) / (len(self._finished) + 1)
 
     def has_room(self, videos: int, window: float, now: float) -> bool:
         """Return whether so many videos can be fetched before the links to them die.
+
+        A single one always has room: after downloads that all failed, it is how to find out more.
 
         Args:
             videos: Those that wait, those that are being fetched, and those that are being made.
             window: Seconds that a link lives (spec: Download TTL).
             now: The time.
         """
-        return self.seconds_for(videos, now) <= window * _SHARE
+        return videos <= 1 or self.seconds_for(videos, now) <= window * _SHARE
 
     def _count(self, now: float) -> None:
         if self._active:
             self._busy += now - self._since
         self._since = now
+        while self._finished and self._busy - self._finished[0] > _REMEMBERED:
+            self._finished.popleft()
