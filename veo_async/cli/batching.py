@@ -22,10 +22,10 @@ from veo_async.cli.screen import Screen
 from veo_async.cli.session import opened as client_opened
 from veo_async.cli.tables import Format
 from veo_async.cli.trail import Trail
-from veo_async.cli.wording import lasted, megabytes, message_of
+from veo_async.cli.wording import lasted, megabytes, message_of, reworded
 from veo_async.client import VeoClient
 from veo_async.database import JOURNAL_NAME
-from veo_async.errors import InvalidRequestError
+from veo_async.errors import InvalidRequestError, VeoError
 from veo_async.events import Event
 from veo_async.models import Model, RequestFields
 from veo_async.prices import PRICES, Prices
@@ -111,13 +111,16 @@ def run(common: Common, wish: Wish, fields: RequestFields) -> int:
         _tell_of_bad(screen, summary)
         if wish.is_dry:
             return _told_dry(common, screen, wish, summary, estimate)
+        if not summary.good:
+            screen.say("No row can be made. Nothing was sent, nothing was paid.", always=True)
+            return Exit.USAGE
         making = _Making(common, wish, screen, summary, estimate)
         return making.run(source, fields)
 
 
 def _tell_of_bad(screen: Screen, summary: Summary) -> None:
     for error in summary.errors[:_SHOWN_ERRORS]:
-        screen.error(message_of(error))
+        screen.error(reworded(str(error)))
     more = summary.bad - min(len(summary.errors), _SHOWN_ERRORS)
     if more:
         screen.say(f"and {more} more", always=True)
@@ -316,7 +319,7 @@ class _Making:
         is_known = item.outcome is Outcome.REJECTED and item.request is None  # told of before
         if item.error is not None and not is_known:
             self._job.screen.say(
-                f"Row {item.index} {item.outcome}: {message_of(item.error)}",
+                f"Row {item.index} {item.outcome}: {_said(item.error)}",
                 style="error",
                 always=True,
             )
@@ -357,6 +360,12 @@ def _inputs(source: Source, fields: RequestFields) -> Iterator[BatchInput]:
             yield {**row.fields} if row.key is not None else row.request
 
 
+def _said(error: VeoError) -> str:
+    # What is wrong with a row names the row's columns, which are no options.
+    is_of_row = isinstance(error, InvalidRequestError)
+    return reworded(str(error)) if is_of_row else message_of(error)
+
+
 def _as_json(item: BatchItem) -> dict[str, object]:
     error = item.error
     return {
@@ -370,7 +379,7 @@ def _as_json(item: BatchItem) -> dict[str, object]:
         "sha256": None if item.download is None else item.download.sha256,
         "credits": item.credits,
         "attempts": item.attempts,
-        "error": None if error is None else message_of(error),
+        "error": None if error is None else _said(error),
         "error_type": None if error is None else type(error).__name__,
         "field": error.field if isinstance(error, InvalidRequestError) else None,
     }

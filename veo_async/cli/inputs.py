@@ -240,7 +240,7 @@ def _blamed(error: InvalidRequestError, given: Given, usual: Mapping[str, object
     """Return where to look: at an option without which the row is good, or at a column."""
     for name in usual:
         rest = {key: value for key, value in usual.items() if key != name}
-        if name not in given.values and _is_good({**rest, **given.values}):
+        if _is_good({**rest, **given.values}):
             return f", with option {option_of(name)}"
     is_missing = error.field == "image_urls" and "image_urls" not in given.values
     column = given.columns.get("generation_type" if is_missing else error.field)

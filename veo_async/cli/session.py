@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__: list[str] = []
 
 _PLAY_MONEY: Final = 10_000  # as much as `simulate` gives
+_SHORTEST_TASK: Final = 30.0  # seconds: a simulator has to be scheduled, too
 
 
 @asynccontextmanager
@@ -55,7 +56,7 @@ async def opened(
             poll=poll,
             pace=pace,
             retry=_retry(patience),
-            timeouts=_timeouts(patience),
+            timeouts=_timeouts(patience, common.speed),
             on_event=on_event,
         )
         yield await stack.enter_async_context(veo)
@@ -75,7 +76,11 @@ def _retry(patience: float | None) -> RetryPolicy:
     return RetryPolicy(refused_for=min(usual.refused_for, patience or usual.refused_for))
 
 
-def _timeouts(patience: float | None) -> Timeouts:
-    """Return limits that do not stop who is ready to wait longer."""
+def _timeouts(patience: float | None, speed: float) -> Timeouts:
+    """Return limits that do not stop who is ready to wait longer.
+
+    A task's ages are the service's time, which may run faster; a connection's are ours.
+    """
     usual = Timeouts()
-    return Timeouts(task=max(usual.task, patience or usual.task))
+    task = max(usual.task / speed, _SHORTEST_TASK)
+    return Timeouts(task=max(task, patience or task), uncertain=usual.uncertain / speed)
