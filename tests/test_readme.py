@@ -66,8 +66,10 @@ def test_the_application_and_the_script(simulator, tmp_path):
     assert one.joinpath("videos/boat.mp4").read_bytes()[4:8] == b"ftyp"
     out, err = script.communicate(timeout=55)
     assert script.returncode == 0, err
-    assert sorted(out.split()) == ["videos/0000.mp4", "videos/0001.mp4"]
-    assert "2: task " in err
+    assert "1 downloaded videos/0001-a-fox.mp4" in out
+    assert "2 downloaded videos/0002.mp4" in out
+    assert "3 failed task " in out
+    assert "2 downloaded, 1 failed; 140 credits spent" in out
     out, err = steps.communicate(timeout=55)
     assert steps.returncode == 0, err
     assert "DownloadFinished(" in out
