@@ -2,10 +2,9 @@
 
 import asyncio
 from collections.abc import Coroutine
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
-from veo_async.entries import Entry, Orders, wall
-from veo_async.errors import SubmitUncertainError
+from veo_async.entries import Entry, Orders, uncertain, wall
 from veo_async.fetching import Fetching
 from veo_async.floor import Floor
 from veo_async.jobs import Job
@@ -18,6 +17,7 @@ from veo_async.runtime import Runtime
 
 __all__: list[str] = []
 
+_KILLED: Final = "its run was killed before it came"
 _Work: TypeAlias = Coroutine[object, object, BatchItem]
 
 
@@ -90,9 +90,9 @@ class Earlier:
 
     async def _uncertain(self, entry: Entry) -> list[Entry]:
         attempt, timeouts = entry.job.attempt, self._runtime.settings.timeouts
-        error = lost_by_then(entry)
+        error = uncertain(entry, entry.job.error or _KILLED)
         if entry.job.state is JobState.INTENT:
-            kept = {"error_kind": type(error).__name__, "error": str(error)}
+            kept = {"error_kind": type(error).__name__, "error": _KILLED}
             entry.job = await self._journal.do(JournalFile.lost, entry.job, kept)
         is_old = attempt is not None and wall() - attempt.intent_at > timeouts.uncertain
         if self._orders.resubmits_uncertain and is_old and entry.request is not None:
@@ -111,16 +111,3 @@ class Earlier:
         age = max(0.0, wall() - (job.url_at or 0.0))
         self._runtime.downloader.windows.note(video.url, loop.time() - age)
         return await self._fetching.fetch(entry, video)
-
-
-def lost_by_then(entry: Entry) -> SubmitUncertainError:
-    """Return the error for a job whose submit an earlier run has no answer to."""
-    attempt = entry.job.attempt
-    return SubmitUncertainError(
-        "the answer to a paid submit of an earlier run was lost. A task may exist and be charged;"
-        " it is not sent again. Look for the prompt in the account's log at https://kie.ai/logs,"
-        f" then settle job {entry.job.key} with `veo-async resolve`: by its task id, or as not"
-        " created",
-        key="" if attempt is None else attempt.token,
-        prompt="" if entry.request is None else entry.request.prompt,
-    )

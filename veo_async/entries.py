@@ -8,7 +8,13 @@ from pathlib import Path
 
 import attrs
 
-from veo_async.errors import APIError, ConfigurationError, TaskFailedError, VeoError
+from veo_async.errors import (
+    APIError,
+    ConfigurationError,
+    SubmitUncertainError,
+    TaskFailedError,
+    VeoError,
+)
 from veo_async.jobs import Job
 from veo_async.models import Download, VideoRequest
 from veo_async.outputs import Naming
@@ -114,6 +120,18 @@ class Orders:
     def target(self, job: Job) -> Path:
         """Return where the file of a job goes."""
         return self.folder / (job.file or "")
+
+
+def uncertain(entry: Entry, reason: str) -> SubmitUncertainError:
+    """Return the error for a job whose submit got no answer."""
+    attempt = entry.job.attempt
+    return SubmitUncertainError(
+        f"the answer to a paid submit was lost ({reason}). A task may exist and be charged; it is"
+        " not sent again. Look for the prompt in the account's log at https://kie.ai/logs, then"
+        f" settle job {entry.job.key} with `veo-async resolve`: by its task id, or as not created",
+        key="" if attempt is None else attempt.token,
+        prompt="" if entry.request is None else entry.request.prompt,
+    )
 
 
 def told(error: VeoError) -> Mapping[str, object]:

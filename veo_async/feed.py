@@ -173,9 +173,10 @@ class Feed:
         request = entry.request
         if request is None:
             raise LookupError("a job without a request cannot be ordered")
-        await self._until_payable(request)
+        await self._until_submits_get_through()
         await self._until_there_is_room()
         await self._until_there_is_disk()
+        await self._until_payable(request)  # the last one: nothing may be paid between it and this
         if self.floor.is_stopped:
             if entry.job.state is JobState.NEW:
                 entry.job = await self.journal.do(JournalFile.unpaid, entry.job, now=wall())
@@ -184,6 +185,11 @@ class Feed:
         self.accounts.pay(entry, request)
         self.floor.start(entry, self.production.make(entry))
         await entry.granted.wait()
+
+    async def _until_submits_get_through(self) -> None:
+        """Wait while those that were pulled before cannot be submitted."""
+        while self.pauses.holds("submit") and not self.floor.is_stopped:
+            await self.floor.news(_GATE_SECONDS)
 
     async def _until_payable(self, request: VideoRequest) -> None:
         """Wait while a task that fails may still give its credits back."""
@@ -237,6 +243,7 @@ class _Pull:
         self._defaults = defaults
         self._floor = floor
         self._position = 0
+        self._failure: Exception | None = None
         self._sync: Iterator[object] | None = None
         self._async: AsyncIterator[object] | None = None
         if isinstance(requests, AsyncIterable):
@@ -246,9 +253,17 @@ class _Pull:
 
     async def next(self, count: int) -> list[Draft]:
         """Return the next drafts, fewer where the input ends or the batch is stopped."""
+        if self._failure is not None:
+            raise self._failure
         drafts: list[Draft] = []
         while len(drafts) < count and not self.is_over and not self._floor.is_stopped:
-            source = await self._one()
+            try:
+                source = await self._one()
+            except Exception as error:
+                if not drafts:
+                    raise
+                self._failure = error  # what was pulled before it comes first
+                break
             if source is None:
                 self.is_over = True
                 break

@@ -16,6 +16,10 @@ class Pauses:
         self._emitter = emitter
         self._counts: Counter[str] = Counter()
 
+    def holds(self, kind: str) -> bool:
+        """Return whether a reason of this kind holds."""
+        return self._counts[kind] > 0
+
     @asynccontextmanager
     async def reason(self, kind: str, text: str) -> AsyncGenerator[None]:
         """Say that nothing is submitted for this reason while inside."""

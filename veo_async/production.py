@@ -14,13 +14,14 @@ from typing import Final
 import attrs
 
 from veo_async.accounts import Accounts
-from veo_async.entries import Entry, Orders, told, wall
+from veo_async.entries import Entry, Orders, told, uncertain, wall
 from veo_async.errors import (
     APIError,
     AuthenticationError,
     BudgetExceededError,
     ConnectError,
     InsufficientCreditsError,
+    JournalError,
     LimiterError,
     NotFoundError,
     QuotaExceededError,
@@ -98,6 +99,10 @@ class Production:
         except ValidationError as error:
             self._accounts.take_back(entry, request)
             return self._orders.item(entry, Outcome.REJECTED, error)
+        except BaseException:
+            if entry.job.state is JobState.NEW:  # and so not paid
+                self._accounts.take_back(entry, request)
+            raise
         finally:
             entry.granted.set()
         return await self.finish(entry, task)
@@ -185,8 +190,10 @@ class Production:
                 job, lambda task_id: watcher.begin(task_id, job.key, job.request)
             )
         except SubmitUncertainError as error:
-            entry.job = await self._journal.do(JournalFile.lost, entry.job, told(error))
-            raise
+            reason = str(error.__cause__ or error).partition(";")[0]
+            kept = {"error_kind": type(error).__name__, "error": reason}
+            entry.job = await self._journal.do(JournalFile.lost, entry.job, kept)
+            raise uncertain(entry, reason) from error
         except ValidationError as error:
             entry.job = await self._journal.do(
                 JournalFile.rejected, entry.job, told(error), now=wall()
@@ -256,7 +263,16 @@ class Production:
 
     async def accepted(self, entry: Entry, task_id: str) -> None:
         """Write down the id of a job's task."""
-        entry.job = await self._journal.do(JournalFile.accepted, entry.job, task_id, now=wall())
+        try:
+            entry.job = await self._journal.do(JournalFile.accepted, entry.job, task_id, now=wall())
+        except JournalError:
+            _log.exception(
+                "task %s is paid, and its id could not be written down; tell the journal with"
+                " `veo-async resolve`, for job %s",
+                task_id,
+                entry.job.key,
+            )
+            raise
 
 
 @attrs.frozen
