@@ -1,5 +1,7 @@
 """Runs every benchmark: `python -m benchmarks`."""
 
-from benchmarks import download
+from benchmarks import batch, day, download
 
+batch.main()
+day.main()
 download.main()

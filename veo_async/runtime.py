@@ -2,7 +2,9 @@
 
 import logging
 import random
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Final
 
 import attrs
 
@@ -21,6 +23,7 @@ from veo_async.upgrade import Upgrader
 __all__: list[str] = []
 
 _log = logging.getLogger("veo_async")
+_CHANCE: Final = random.SystemRandom().random
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -52,21 +55,33 @@ class Runtime:
     home: Home
 
     @classmethod
-    def start(cls, settings: Configuration) -> "Runtime":
-        """Put the parts together in the running loop."""
+    def start(
+        cls,
+        settings: Configuration,
+        *,
+        transport: Transport | None = None,
+        chance: Callable[[], float] = _CHANCE,
+    ) -> "Runtime":
+        """Put the parts together in the running loop.
+
+        Args:
+            settings: What the client was told.
+            transport: Another wire than the network; it is closed with the rest.
+            chance: Draws a number from 0 to 1.
+        """
         home = Home()
-        chance = random.SystemRandom()
         owned = OwnedTasks()
         executor = ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="veo_async_disk")
-        transport = Transport(
-            base_url=settings.base_url,
-            key=settings.key,
-            timeouts=settings.timeouts,
-            connector=settings.connector,
-            proxy=settings.proxy,
-            ssl=settings.ssl,
-        )
-        api = Api(transport, policy=settings.retry, chance=chance.random, emitter=settings.emitter)
+        if transport is None:
+            transport = Transport(
+                base_url=settings.base_url,
+                key=settings.key,
+                timeouts=settings.timeouts,
+                connector=settings.connector,
+                proxy=settings.proxy,
+                ssl=settings.ssl,
+            )
+        api = Api(transport, policy=settings.retry, chance=chance, emitter=settings.emitter)
         downloader = Downloader(
             transport,
             api,
@@ -93,14 +108,12 @@ class Runtime:
                 policy=settings.retry,
                 timeouts=settings.timeouts,
                 emitter=settings.emitter,
-                chance=chance.random,
+                chance=chance,
                 spawn=owned.spawn,
                 home=home,
                 note_link=downloader.windows.note,
             ),
-            upgrader=Upgrader(
-                api, poll=settings.poll, timeouts=settings.timeouts, chance=chance.random
-            ),
+            upgrader=Upgrader(api, poll=settings.poll, timeouts=settings.timeouts, chance=chance),
             downloader=downloader,
             owned=owned,
             settings=settings,
