@@ -497,7 +497,12 @@ def test_a_request_survives_pickle_and_copy(fields: dict[str, Any]) -> None:
         ({"image_urls": [A, B]}, {"image_urls": [C]}, FRAMES),
         ({"image_urls": [A, B]}, {"image_urls": [A, B, C]}, REFERENCE),
         ({"image_urls": [A], "generation_type": REFERENCE}, {"image_urls": [B]}, REFERENCE),
-        ({"image_urls": [A], "generation_type": REFERENCE}, {"image_urls": iter([B])}, REFERENCE),
+        pytest.param(
+            {"image_urls": [A], "generation_type": REFERENCE},
+            {"image_urls": iter([B])},
+            REFERENCE,
+            id="an iterator",
+        ),
         ({"image_urls": [A], "generation_type": REFERENCE}, {"image_urls": []}, TEXT),
         ({"image_urls": [A]}, {"image_urls": [B], "generation_type": REFERENCE}, REFERENCE),
         ({"image_urls": [A], "generation_type": REFERENCE}, {"generation_type": None}, FRAMES),
