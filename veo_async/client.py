@@ -371,7 +371,7 @@ class VeoClient:
                 again, once their slots have lapsed. Each may cost its price twice.
             download_window: Seconds for which a link can be used (spec: Download TTL). No more is
                 submitted than can be fetched in it.
-            **fields: Fields of a request for the inputs that do not have them.
+            **fields: Fields of a request for prompts, and for mappings that do not have them.
 
         Raises:
             ConfigurationError: A setting is impossible.
