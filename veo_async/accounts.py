@@ -6,6 +6,7 @@ from veo_async.entries import Entry
 from veo_async.errors import BudgetExceededError
 from veo_async.models import VideoRequest
 from veo_async.prices import DEARER, Budget, Prices
+from veo_async.protocol.jobs import OPEN, JobState
 
 __all__: list[str] = []
 
@@ -87,26 +88,39 @@ class Accounts:
         except BudgetExceededError:
             self.ours.release(entry.price)
             raise
+        entry.is_committed = True
         self._spend(entry, entry.price)
 
-    def take_back(self, entry: Entry, request: VideoRequest) -> None:
-        """Take back the price of a task that does not exist."""
-        self.ours.release(entry.price)
-        self.clients.release(DEARER.of(request))
-        self._spend(entry, -entry.price)
+    def take_back(self, entry: Entry) -> None:
+        """Take back the price of a task that does not exist. Harmless where none is committed."""
+        if entry.is_committed and entry.request is not None:
+            entry.is_committed = False
+            self.ours.release(entry.price)
+            self.clients.release(DEARER.of(entry.request))
+            self._spend(entry, -entry.price)
 
     def lost(self, entry: Entry) -> None:
-        """Take note that it is not known whether a task was paid."""
-        self.tally.uncertain += entry.price
+        """Take note that it is not known whether a task was paid. It is noted once."""
+        if entry.is_committed:
+            entry.is_committed = False
+            self.tally.uncertain += entry.price
+
+    def settle(self, entry: Entry) -> None:
+        """Take note of what is known of a job that was cut off, by what its journal says."""
+        if entry.job.state in {JobState.INTENT, JobState.UNKNOWN}:
+            self.lost(entry)
+        elif entry.job.state not in OPEN | {JobState.STORED}:
+            self.take_back(entry)
 
     def charged(self, entry: Entry, credits_: int, *, is_failure: bool) -> None:
-        """Take note of what a task really cost."""
+        """Take note of what a task really cost, before its journal does."""
         attempt = entry.job.attempt
-        committed = 0 if attempt is None else attempt.credits
+        committed = 0 if attempt is None else attempt.charged
         self.ours.release(committed - credits_)
         if is_failure:
             self.tally.failed += credits_
-        if entry.spent:  # and not work of an earlier run
+        if entry.is_committed:  # and not work of an earlier run
+            entry.is_committed = False
             self._spend(entry, credits_ - committed)
             if is_failure and entry.request is not None:
                 self.clients.release(DEARER.of(entry.request) - credits_)

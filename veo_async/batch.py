@@ -20,7 +20,7 @@ from veo_async.errors import ClientClosedError, InvalidRequestError
 from veo_async.feed import BatchRequests, Feed
 from veo_async.fetching import Fetching
 from veo_async.files import prepare_folder
-from veo_async.floor import Floor
+from veo_async.floor import Floor, closed_under_way
 from veo_async.guard import is_loopback
 from veo_async.journal import Journal, JournalFile
 from veo_async.models import RequestFields, VideoRequest
@@ -202,9 +202,9 @@ class _Run:
         self._is_seen = False
         self._closing: asyncio.Task[None] | None = None
         orders = plan.orders
-        pauses = Pauses(runtime.settings.emitter)
+        self.floor: Floor = Floor(runtime.owned, orders, accounts)
+        pauses = Pauses(runtime.settings.emitter, self.floor.tell)
         fetching = Fetching(runtime, journal, orders, tally=accounts.tally, pauses=pauses)
-        self.floor: Floor = Floor(runtime.owned, orders)
         self._production = Production(
             runtime,
             journal,
@@ -212,7 +212,7 @@ class _Run:
             accounts=accounts,
             fetching=fetching,
             pauses=pauses,
-            on_broke=self.floor.stop,
+            stop=self.floor,
         )
         earlier = Earlier(
             runtime,
@@ -249,6 +249,7 @@ class _Run:
         journal = await Journal.open(plan.journal, folder, mark=mark)
         try:
             charges = await journal.do(JournalFile.charges)
+            runtime.home.check()
             ours = Budget(plan.budget.most, charges.total)
             accounts = Accounts(
                 prices=plan.orders.prices, ours=ours, clients=runtime.settings.budget
@@ -260,16 +261,13 @@ class _Run:
 
     async def _fed(self, feed: Feed) -> None:
         try:
-            await feed.run()
+            error = await feed.run()
+            if error is not None:
+                self.floor.end(error)
         except asyncio.CancelledError:
-            self.floor.fail(
-                ClientClosedError(
-                    "the client was closed while a batch was under way; run the batch again, which"
-                    " goes on where it was"
-                )
-            )
+            self.floor.fail(closed_under_way())
             raise
-        except Exception as error:  # noqa: BLE001  # the input's own, which its iterator gets
+        except Exception as error:  # noqa: BLE001  # told to whoever iterates
             self.floor.fail(error)
         finally:
             self.floor.is_fed = True
@@ -296,7 +294,6 @@ class _Run:
 
     def stop(self) -> None:
         """Submit nothing more."""
-        self._production.is_stopped = True
         self.floor.stop()
 
     def raise_unseen(self) -> None:
@@ -328,6 +325,7 @@ class _Run:
                 each.cancel()
             await asyncio.wait(rest)
             await asyncio.sleep(0)  # done callbacks run one turn later
+        self.floor.settle()
         self.floor.failure = failure  # and not that all of it was cancelled here
         self._end()
         await self._journal.aclose()

@@ -53,15 +53,17 @@ class Earlier:
         for entry in entries:
             if entry.job.state in HOLDS_SLOT:
                 await self._hold_slot(entry.job)
-        again: list[Entry] = []
-        for entry in entries:
-            if entry.job.state is JobState.SUBMITTED:
-                self._floor.start(entry, self._follow(entry))
-            elif entry.job.state in {JobState.INTENT, JobState.UNKNOWN}:
-                again += await self._uncertain(entry)
+        # Sorted before any of it is started, since what runs moves on.
+        running = [one for one in entries if one.job.state is JobState.SUBMITTED]
+        lost = [one for one in entries if one.job.state in {JobState.INTENT, JobState.UNKNOWN}]
         ready = [one for one in entries if one.job.state in {JobState.READY, JobState.DOWNLOADING}]
+        for entry in running:
+            self._floor.start(entry, self._follow(entry))
         for entry in sorted(ready, key=lambda one: one.job.url_at or 0.0):
             self._floor.start(entry, self._fetch(entry))
+        again: list[Entry] = []
+        for entry in lost:
+            again += await self._uncertain(entry)
         return {entry.job.key for entry in entries}, again
 
     async def _hold_slot(self, job: Job) -> None:

@@ -36,6 +36,7 @@ class Entry:
         price: What a task of it costs.
         granted: Set once its first task has a slot, or it ended without.
         spent: What this run committed for it.
+        is_committed: Whether a part of that is for a task that nothing is known of yet.
         download: Its file, once this run has fetched it.
     """
 
@@ -46,6 +47,7 @@ class Entry:
     price: int = 0
     granted: asyncio.Event = attrs.field(factory=asyncio.Event)
     spent: int = 0
+    is_committed: bool = False
     download: Download | None = None
 
 
@@ -97,7 +99,7 @@ class Orders:
             error=error,
             download=entry.download,
             credits=entry.spent,
-            attempts=len(job.attempts),
+            attempts=_paid_tasks(job),
         )
 
     def entry(self, job: Job) -> Entry:
@@ -115,7 +117,7 @@ class Orders:
 
     def allows_another(self, job: Job) -> bool:
         """Return whether a job may have another paid task, as far as their number goes."""
-        return len(job.attempts) <= self.retries
+        return _paid_tasks(job) <= self.retries
 
     def target(self, job: Job) -> Path:
         """Return where the file of a job goes."""
@@ -132,6 +134,10 @@ def uncertain(entry: Entry, reason: str) -> SubmitUncertainError:
         key="" if attempt is None else attempt.token,
         prompt="" if entry.request is None else entry.request.prompt,
     )
+
+
+def _paid_tasks(job: Job) -> int:
+    return sum(attempt.end != "not_created" for attempt in job.attempts)
 
 
 def told(error: VeoError) -> Mapping[str, object]:

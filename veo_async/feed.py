@@ -55,12 +55,11 @@ class Feed:
     floor: Floor
     pauses: Pauses
 
-    async def run(self) -> None:
-        """Work until the input ends or the batch is stopped.
+    async def run(self) -> Exception | None:
+        """Work until the input ends or the batch is stopped; return what the input raised.
 
         Raises:
-            JournalError: The journal failed.
-            Exception: What the input raised.
+            VeoError: The journal failed, or the folder is gone.
         """
         taken_up, again = await self.earlier.take_up()
         for entry in again:
@@ -71,26 +70,35 @@ class Feed:
             await self._until_read()
             drafts = await pull.next(size)
             found = await self.journal.do(JournalFile.look_up, drafts)
-            done = [one.key in taken_up or await self._take(one) for one in found]
+            done = [await self._take(one, is_taken_up=one.key in taken_up) for one in found]
             # While all of it turns out to be done already, more of it is looked at in one go.
             size = min(2 * size, LOOK_AHEAD) if all(done) else 1
+        return pull.failure
 
     async def _until_read(self) -> None:
         while len(self.floor.items) >= UNREAD_ITEMS and not self.floor.is_stopped:
             await self.floor.news()
 
-    async def _take(self, found: Found) -> bool:
+    async def _take(self, found: Found, *, is_taken_up: bool) -> bool:
         """Do what an input needs; return whether it needed no new task."""
         draft, job = found.draft, found.job
         if draft.request is None or found.is_repeated:
             await self._reject(found)
             return True
         entry = self._entry(found, draft.request)
+        if is_taken_up and found.is_changed:
+            self._refuse_change(entry)
+            return True
+        if is_taken_up:
+            return True
         if job is None:
             await self._order(entry)
             return False
         if found.is_changed:
             return await self._take_changed(entry, draft.request)
+        return await self._take_again(entry, found, job)
+
+    async def _take_again(self, entry: Entry, found: Found, job: Job) -> bool:
         match job.state:
             case JobState.STORED:
                 await self._take_stored(entry, found)
@@ -142,13 +150,16 @@ class Feed:
             entry.job = await self.journal.do(JournalFile.again, job, request_text(request))
             await self._order(entry)
             return False
+        self._refuse_change(entry)
+        return True
+
+    def _refuse_change(self, entry: Entry) -> None:
         error = InvalidRequestError(
-            f"key {job.key!r} stands for another request, which is {job.state}; give the new one a"
-            " key of its own",
+            f"key {entry.job.key!r} stands for another request, which is {entry.job.state}; give"
+            " the new one a key of its own",
             field="key",
         )
         self._deliver(entry, Outcome.REJECTED, error)
-        return True
 
     async def _take_stored(self, entry: Entry, found: Found) -> None:
         if found.is_missing:
@@ -227,10 +238,16 @@ class Feed:
     async def _fits(self) -> bool:
         if self.floor.is_stopped:
             return True
+        if self.fetching.blocked:
+            return False
         loop = asyncio.get_running_loop()
-        free = await uncut(
-            loop.run_in_executor(self.runtime.executor, free_bytes, self.orders.folder)
-        )
+        folder = self.orders.folder
+        try:
+            free = await uncut(loop.run_in_executor(self.runtime.executor, free_bytes, folder))
+        except OSError as error:
+            raise DownloadError(
+                f"{folder} cannot be looked at ({error.strerror}); run the batch again once it can"
+            ) from error
         each = max(DISK_RESERVE, 2 * self.accounts.tally.largest)
         return free >= each * (self.floor.working + 1)
 
@@ -240,10 +257,10 @@ class _Pull:
 
     def __init__(self, requests: BatchRequests, defaults: RequestFields, floor: Floor) -> None:
         self.is_over: bool = False
+        self.failure: Exception | None = None
         self._defaults = defaults
         self._floor = floor
         self._position = 0
-        self._failure: Exception | None = None
         self._sync: Iterator[object] | None = None
         self._async: AsyncIterator[object] | None = None
         if isinstance(requests, AsyncIterable):
@@ -253,22 +270,18 @@ class _Pull:
 
     async def next(self, count: int) -> list[Draft]:
         """Return the next drafts, fewer where the input ends or the batch is stopped."""
-        if self._failure is not None:
-            raise self._failure
         drafts: list[Draft] = []
         while len(drafts) < count and not self.is_over and not self._floor.is_stopped:
             try:
                 source = await self._one()
-            except Exception as error:
-                if not drafts:
-                    raise
-                self._failure = error  # what was pulled before it comes first
-                break
+            except Exception as error:  # noqa: BLE001  # told once what was pulled is finished
+                self.failure = error
+                source = None
             if source is None:
                 self.is_over = True
                 break
             self._position += 1
-            drafts.append(draft_of(source[0], self._position, self._defaults))
+            drafts.append(_sendable(draft_of(source[0], self._position, self._defaults)))
         return drafts
 
     async def _one(self) -> tuple[object] | None:
@@ -279,6 +292,16 @@ class _Pull:
             # It may wait for ever, and must not keep a batch that is stopped from its end.
             return await self._floor.unless_stopped(_first(self._async))
         return None
+
+
+def _sendable(draft: Draft) -> Draft:
+    """Return a draft that is invalid where its request is one that cannot be sent."""
+    try:
+        if draft.request is not None:
+            codec.encode_generate(draft.request)
+    except InvalidRequestError as error:
+        return attrs.evolve(draft, request=None, error=error)
+    return draft
 
 
 async def _first(source: AsyncIterator[object]) -> tuple[object] | None:

@@ -27,6 +27,7 @@ from veo_async.outputs import WholeFile, whole_file, write_side
 from veo_async.ownership import uncut
 from veo_async.pauses import Pauses
 from veo_async.protocol.backlog import Backlog
+from veo_async.protocol.jobs import JobState
 from veo_async.results import BatchItem, Outcome
 from veo_async.runtime import Runtime
 from veo_async.settings import DISK_SECONDS, RETENTION
@@ -45,6 +46,7 @@ class Fetching:
         self, runtime: Runtime, journal: Journal, orders: Orders, *, tally: Tally, pauses: Pauses
     ) -> None:
         self.backlog: Backlog = Backlog()
+        self.blocked: int = 0  # videos that cannot be written just now
         self._runtime = runtime
         self._journal = journal
         self._orders = orders
@@ -64,13 +66,11 @@ class Fetching:
             try:
                 return await self._saved(entry, video, target)
             except FileExistsError:
-                text = f"{target} stands in the way; move it and run the batch again"
-                return self._orders.item(entry, Outcome.FAILED, DownloadError(text))
+                return await self._obstructed(entry, video, target)
             except (DownloadError, TransportError) as error:
                 failures += not _is_disk_full(error)
                 if _is_disk_full(error):
-                    async with self._pauses.reason("disk", str(error)):
-                        await asyncio.sleep(DISK_SECONDS)
+                    await self._until_the_next_look(error)
                 elif self._is_worth_another_try(error, failures):
                     await asyncio.sleep(self._runtime.settings.retry.cap)
                 else:
@@ -79,6 +79,25 @@ class Fetching:
                 raise
             except (APIError, TaskFailedError, TaskTimeoutError) as error:  # no link any more
                 return await self.not_had(entry, error)
+
+    async def _obstructed(self, entry: Entry, video: Video, target: Path) -> BatchItem:
+        job = entry.job
+        if job.state is JobState.DOWNLOADING:
+            # What came there meanwhile is not this video, whatever a later run finds.
+            link, received = job.url or video.url, job.url_at or wall()
+            entry.job = await self._journal.do(
+                JournalFile.ready, job, url=link, seed=job.seed, cost=None, now=received
+            )
+        text = f"{target} stands in the way; move it and run the batch again"
+        return self._orders.item(entry, Outcome.FAILED, DownloadError(text))
+
+    async def _until_the_next_look(self, error: VeoError) -> None:
+        self.blocked += 1
+        try:
+            async with self._pauses.reason("disk", str(error)):
+                await asyncio.sleep(DISK_SECONDS)
+        finally:
+            self.blocked -= 1
 
     def _is_worth_another_try(self, error: VeoError, failures: int) -> bool:
         may_pass = isinstance(error, TransportError | TruncatedError) or (
@@ -115,12 +134,16 @@ class Fetching:
         Raises:
             JournalError: The journal failed.
         """
-        target = self._orders.target(entry.job)
+        job = entry.job
+        if job.state is not JobState.DOWNLOADING and job.sha256 is None:
+            return None  # a file that is there is somebody else's
+        target = self._orders.target(job)
         try:
             whole = await self._on_disk(lambda: whole_file(target))
         except OSError:
             return None
-        return None if whole is None else await self._at_home(entry, target, whole)
+        is_ours = job.state is JobState.DOWNLOADING or (whole and whole.sha256 == job.sha256)
+        return await self._at_home(entry, target, whole) if whole and is_ours else None
 
     async def _at_home(self, entry: Entry, target: Path, whole: WholeFile) -> BatchItem:
         def describe() -> None:

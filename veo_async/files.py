@@ -45,6 +45,22 @@ _SIDE_BYTES: Final = 64 * 1024  # a side record has a few hundred
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder, with those above it, so that a power cut leaves all of them there.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    made: list[Path] = []
+    missing = folder
+    while not missing.exists():
+        made.append(missing)
+        missing = missing.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in reversed(made):
+        fsync_folder(path.parent)
+
+
 def prepare_folder(folder: Path) -> None:
     """Make a folder, and make sure that files can be made in it.
 
@@ -52,7 +68,7 @@ def prepare_folder(folder: Path) -> None:
         DownloadError: They cannot.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:

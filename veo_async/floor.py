@@ -5,8 +5,9 @@ from collections import deque
 from collections.abc import Coroutine
 from typing import TypeVar
 
+from veo_async.accounts import Accounts
 from veo_async.entries import Entry, Orders
-from veo_async.errors import VeoError
+from veo_async.errors import ClientClosedError, InvalidRequestError, VeoError
 from veo_async.ownership import OwnedTasks
 from veo_async.protocol.jobs import OPEN, JobState
 from veo_async.results import BatchItem, Outcome
@@ -28,7 +29,7 @@ class Floor:
         failure: Why the whole batch ends, if it does.
     """
 
-    def __init__(self, owned: OwnedTasks, orders: Orders) -> None:
+    def __init__(self, owned: OwnedTasks, orders: Orders, accounts: Accounts) -> None:
         self.items: deque[BatchItem] = deque()
         self.counts: dict[Outcome, int] = dict.fromkeys(Outcome, 0)
         self.is_stopped: bool = False
@@ -37,7 +38,9 @@ class Floor:
         self.failure: BaseException | None = None
         self._owned = owned
         self._orders = orders
-        self._working: dict[asyncio.Task[None], Entry] = {}
+        self._accounts = accounts
+        self._working: dict[asyncio.Task[BatchItem], Entry] = {}
+        self._cut_off: list[Entry] = []
         self._left = 0
         self._stoppable: set[asyncio.Task[object]] = set()
         self._changed = asyncio.Event()
@@ -50,7 +53,8 @@ class Floor:
     @property
     def running(self) -> int:
         """How many tasks are paid and not at home; a later run takes up those that stay so."""
-        return self._left + sum(entry.job.state in OPEN for entry in self._working.values())
+        under_way = sum(entry.job.state in OPEN for entry in self._working.values())
+        return self._left + under_way + sum(_is_left(entry) for entry in self._cut_off)
 
     @property
     def is_over(self) -> bool:
@@ -58,37 +62,48 @@ class Floor:
         return self.is_closing or (self.is_fed and not self._working)
 
     @property
-    def tasks(self) -> list[asyncio.Task[None]]:
+    def tasks(self) -> list[asyncio.Task[BatchItem]]:
         """The tasks in which they are worked on."""
         return [*self._working]
 
-    def tasks_in(self, *states: JobState) -> list[asyncio.Task[None]]:
+    def tasks_in(self, *states: JobState) -> list[asyncio.Task[BatchItem]]:
         """Return the tasks of the jobs that stand there."""
         return [task for task, entry in self._working.items() if entry.job.state in states]
 
     def start(self, entry: Entry, work: Coroutine[object, object, BatchItem]) -> None:
         """Work on a job; its item is delivered."""
-        task = self._owned.spawn(self._worked(entry, work))
+        task = self._owned.spawn(work)
         self._working[task] = entry
         task.add_done_callback(self._ended)
 
-    async def _worked(self, entry: Entry, work: Coroutine[object, object, BatchItem]) -> None:
-        try:
-            item = await work
-        except asyncio.CancelledError:
-            # What was stopped before the service took it was not paid, and is told of.
-            if self.is_closing or not self.is_stopped or entry.job.state is not JobState.NEW:
-                raise
-            item = self._orders.item(entry, Outcome.UNPAID)
-        self.deliver(item)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, task: asyncio.Task[BatchItem]) -> None:
         entry = self._working.pop(task)
         entry.granted.set()
-        self._left += entry.job.state in OPEN - {JobState.UNKNOWN}
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self.fail(error)
+        error = None if task.cancelled() else task.exception()
+        if not task.cancelled() and error is None:
+            self._left += _is_left(entry)
+            self.deliver(task.result())
+        else:
+            self._cut(entry, error)
         self.tell()
+
+    def _cut(self, entry: Entry, error: BaseException | None) -> None:
+        is_new = entry.job.state is JobState.NEW
+        if is_new:
+            self._accounts.take_back(entry)
+        else:
+            self._cut_off.append(entry)
+        if error is not None:
+            self.fail(error)
+        elif is_new and self.is_stopped and not self.is_closing:
+            self.deliver(self._orders.item(entry, Outcome.UNPAID))
+        elif not self.is_closing:
+            self.fail(closed_under_way())
+
+    def settle(self) -> None:
+        """Count what is known by now of the jobs that were cut off."""
+        for entry in self._cut_off:
+            self._accounts.settle(entry)
 
     def deliver(self, item: BatchItem) -> None:
         """Hand over an item."""
@@ -102,13 +117,18 @@ class Floor:
             self.failure = error
         self.stop()
 
+    def end(self, error: BaseException) -> None:
+        """Note why there is no more input. What was pulled before goes on."""
+        self.failure = error if self.failure is None else self.failure
+
     def stop(self) -> None:
-        """Submit nothing more; take back what waits for its slot."""
+        """Submit nothing more; take back what the service has not taken."""
         if self.is_stopped:
             return
         self.is_stopped = True
+        this = asyncio.current_task()  # knows by itself what it has to say
         for task, entry in self._working.items():
-            if not entry.granted.is_set() and entry.job.state is JobState.NEW:
+            if entry.job.state is JobState.NEW and task is not this:
                 task.cancel()
         for pull in self._stoppable:
             pull.cancel()
@@ -123,7 +143,15 @@ class Floor:
         finally:
             self._stoppable.discard(task)
             task.cancel()
-        return None if task.cancelled() else task.result()
+        if not task.cancelled():
+            return task.result()
+        if self.is_stopped:
+            return None
+        raise InvalidRequestError(
+            "the input was cancelled while it was read; see what cancels it, and run the batch"
+            " again",
+            field="requests",
+        )
 
     def tell(self) -> None:
         """Let everyone who waits for news look again."""
@@ -138,3 +166,15 @@ class Floor:
                 await changed.wait()
         except TimeoutError:
             return
+
+
+def closed_under_way() -> ClientClosedError:
+    """Return the error of a batch whose client was closed."""
+    return ClientClosedError(
+        "the client was closed while a batch was under way; run the batch again, which goes on"
+        " where it was"
+    )
+
+
+def _is_left(entry: Entry) -> bool:
+    return entry.job.state in OPEN - {JobState.UNKNOWN}

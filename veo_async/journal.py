@@ -133,6 +133,15 @@ class JournalFile:
             row = self._db.execute(f"SELECT {_JOB}, id FROM jobs WHERE key = ?", (key,)).fetchone()  # noqa: S608
             return None if row is None else self._job(row)
 
+    def of_task(self, task_id: str) -> Job | None:
+        """Return the job that has, or had, a task."""
+        with mapping(self._database.path):
+            found = self._db.execute(
+                "SELECT key FROM jobs WHERE id = (SELECT job FROM attempts WHERE task_id = ?)",
+                (task_id,),
+            ).fetchone()
+        return None if found is None else self.find(found[0])
+
     def charges(self) -> Charges:
         """Add up what the tasks cost."""
         with mapping(self._database.path):

@@ -107,7 +107,7 @@ _SHOWN_CHARACTERS: Final = 80  # one line of a terminal
 def _shown(value: object) -> str:
     try:
         text = repr(value)
-    except (ValueError, RecursionError):  # an int of more digits than Python writes; deep nesting
+    except Exception:  # noqa: BLE001  # more digits than Python writes, deep nesting, anybody's object
         text = f"{type(value).__name__} without end"
     return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
 

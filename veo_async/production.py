@@ -7,9 +7,8 @@ is told, the link before its download, and `stored` after the file is whole and 
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 import attrs
 
@@ -19,6 +18,7 @@ from veo_async.errors import (
     APIError,
     AuthenticationError,
     BudgetExceededError,
+    ClientClosedError,
     ConnectError,
     InsufficientCreditsError,
     JournalError,
@@ -49,8 +49,22 @@ from veo_async.task import VideoTask
 __all__: list[str] = []
 
 _log = logging.getLogger("veo_async")
+_LEFT: Final = "the batch was left before it came"
 _PASSING: Final = RateLimitError | ServiceUnavailableError | UnexpectedResponseError
 _OUT_OF_MONEY: Final = (InsufficientCreditsError, QuotaExceededError, BudgetExceededError)
+
+
+class Stop(Protocol):
+    """What says that nothing more may be submitted."""
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it does."""
+        ...
+
+    def stop(self) -> None:
+        """Say it."""
+        ...
 
 
 class Production:
@@ -65,7 +79,7 @@ class Production:
         accounts: Accounts,
         fetching: Fetching,
         pauses: Pauses,
-        on_broke: Callable[[], None],
+        stop: Stop,
     ) -> None:
         self._accounts = accounts
         self._fetching = fetching
@@ -73,8 +87,7 @@ class Production:
         self._journal = journal
         self._orders = orders
         self._pauses = pauses
-        self._on_broke = on_broke
-        self.is_stopped: bool = False
+        self._stop = stop
         self.sending: set[asyncio.Task[object]] = set()
         self._has_contact = False
 
@@ -93,16 +106,12 @@ class Production:
             self._accounts.lost(entry)
             return self._orders.item(entry, Outcome.UNCERTAIN, error)
         except _OUT_OF_MONEY as error:
-            self._accounts.take_back(entry, request)
-            self._on_broke()
+            self._accounts.take_back(entry)
+            self._stop.stop()
             return self._orders.item(entry, Outcome.UNPAID, error)
         except ValidationError as error:
-            self._accounts.take_back(entry, request)
+            self._accounts.take_back(entry)
             return self._orders.item(entry, Outcome.REJECTED, error)
-        except BaseException:
-            if entry.job.state is JobState.NEW:  # and so not paid
-                self._accounts.take_back(entry, request)
-            raise
         finally:
             entry.granted.set()
         return await self.finish(entry, task)
@@ -119,14 +128,14 @@ class Production:
             request = entry.request
             if request is None or not self._may_pay_again(entry, request, error):
                 return self._orders.item(entry, Outcome.FAILED, error)
+            self._accounts.pay(entry, request)
             _log.info("task %s is paid again as a new one: %s", error.task_id, error)
             entry.job = await self._journal.do(JournalFile.again, entry.job)
-            self._accounts.pay(entry, request)
         return await self.make(entry)
 
     def _may_pay_again(self, entry: Entry, request: VideoRequest, error: TaskFailedError) -> bool:
         is_allowed = error.is_retryable and self._orders.allows_another(entry.job)
-        return is_allowed and not self.is_stopped and self._accounts.can_pay(request)
+        return is_allowed and not self._stop.is_stopped and self._accounts.can_pay(request)
 
     async def _submitted(self, entry: Entry, request: VideoRequest) -> VideoTask:
         """Return the task of a job, however long the service does not take it.
@@ -136,7 +145,7 @@ class Production:
             asyncio.CancelledError: The batch was stopped before the service took it.
         """
         failures = 0
-        while True:
+        while not self._stop.is_stopped:
             token = secrets.token_hex(16)
             job = Submission(
                 key=token,
@@ -147,6 +156,10 @@ class Production:
                 return await self._runtime.owned.call(
                     self._send(entry, job), may_be_withdrawn=partial(_may_be_withdrawn, job)
                 )
+            except ClientClosedError:
+                if self._runtime.home.is_closed:
+                    raise
+                break  # the batch was stopped, and it was not let out any more
             except APIError as error:
                 self._has_contact = self._has_contact or not isinstance(
                     error, UnexpectedResponseError | NotFoundError
@@ -163,8 +176,7 @@ class Production:
             wait = self._runtime.api.wait_after("generate", None, failures, reason)
             async with self._pauses.reason("submit", str(reason)):
                 await asyncio.sleep(wait)
-            if self.is_stopped:
-                raise asyncio.CancelledError
+        raise asyncio.CancelledError
 
     def _may_pass(self, error: VeoError, failures: int) -> bool:
         if isinstance(error, UnexpectedResponseError):
@@ -200,8 +212,16 @@ class Production:
             )
             raise
         finally:
-            if entry.job.state is JobState.INTENT and job.may_be_withdrawn:
-                entry.job = await self._journal.do(JournalFile.turned_away, entry.job, now=wall())
+            if entry.job.state is JobState.INTENT:
+                await self._given_up(entry, job)
+
+    async def _given_up(self, entry: Entry, job: Submission) -> None:
+        """Write down what is known of a submit that ended without an answer."""
+        if job.may_be_withdrawn:
+            entry.job = await self._journal.do(JournalFile.turned_away, entry.job, now=wall())
+        elif job.task_id is None:
+            kept = {"error_kind": SubmitUncertainError.__name__, "error": _LEFT}
+            entry.job = await self._journal.do(JournalFile.lost, entry.job, kept)
 
     async def _follow(self, entry: Entry, task: VideoTask) -> BatchItem:
         """Wait for a task and bring its video home.
@@ -236,30 +256,48 @@ class Production:
     async def _failed(self, entry: Entry, task: VideoTask, error: TaskFailedError) -> None:
         # Failed tasks are free (live document 2.12), unless the service says what it took.
         charged = _cost(task) or 0
+        self._accounts.charged(entry, charged, is_failure=True)
         entry.job = await self._journal.do(
             JournalFile.failed, entry.job, told(error), charged=charged, now=wall()
         )
-        self._accounts.charged(entry, charged, is_failure=True)
 
     # --- what the journal is told of a submit
 
     async def intend(self, entry: Entry, token: str) -> None:
-        """Write down that the paid request of a job leaves."""
+        """Write down that the paid request of a job leaves.
+
+        Raises:
+            asyncio.CancelledError: The batch is stopped, and nothing may leave any more.
+        """
         request = entry.request
         if request is None:
             raise LookupError("a job without a request cannot be submitted")
-        entry.job = await self._journal.do(
-            JournalFile.intend,
-            entry.job,
-            token=token,
-            credits_=entry.price,
-            name=self._orders.naming.name(entry.job.position, entry.job.key, request),
-            now=wall(),
-        )
+        try:
+            entry.job = await self._journal.do(
+                JournalFile.intend,
+                entry.job,
+                token=token,
+                credits_=entry.price,
+                name=self._orders.naming.name(entry.job.position, entry.job.key, request),
+                now=wall(),
+            )
+        except asyncio.CancelledError:
+            # It is written down all the same, and has to be taken back.
+            written = await self._journal.do(JournalFile.find, entry.job.key)
+            entry.job = entry.job if written is None else written
+            raise
+        if self._stop.is_stopped:
+            raise asyncio.CancelledError
 
     async def turned_away(self, entry: Entry) -> None:
-        """Write down that the service took nothing."""
+        """Write down that the service took nothing.
+
+        Raises:
+            asyncio.CancelledError: The batch is stopped, and it is not to be sent again.
+        """
         entry.job = await self._journal.do(JournalFile.turned_away, entry.job, now=wall())
+        if self._stop.is_stopped:
+            raise asyncio.CancelledError
 
     async def accepted(self, entry: Entry, task_id: str) -> None:
         """Write down the id of a job's task."""

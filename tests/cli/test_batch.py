@@ -200,6 +200,8 @@ def test_an_uncertain_submit_is_settled_by_hand(veo: Any, serve: Serve) -> None:
         assert refused.code != 0
         assert said in refused.err
     assert program("resolve", "videos", keys[lost], "--task-id", charge.task_id).code == 0
+    taken = program("resolve", "videos", keys[unsent], "--task-id", charge.task_id)
+    assert f"is the one of job {keys[lost]}" in taken.err
     assert program("resolve", "videos", keys[unsent], "--not-created").code == 0
     twice = program("resolve", "videos", keys[lost], "--not-created")
     assert "only an unknown one" in twice.err

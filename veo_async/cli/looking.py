@@ -146,6 +146,7 @@ def settle(
         if file.is_live:
             raise JournalError(f"the batch in {folder} is running; stop it first", path=folder)
         job = _uncertain(file, key)
+        _refuse_known(file, task_id)
         now = datetime.now(UTC).timestamp()
         if task_id is None:
             job = file.not_created(job, now=now)
@@ -156,6 +157,15 @@ def settle(
         output.write(_json(job, job.state))
     screen.say("Settled. The next run of the batch goes on from it")
     return Exit.DONE
+
+
+def _refuse_known(file: JournalFile, task_id: str | None) -> None:
+    other = None if task_id is None else file.of_task(task_id)
+    if other is not None:
+        raise InvalidRequestError(
+            f"task {task_id} is the one of job {other.key} already; look for another one",
+            field="task_id",
+        )
 
 
 def _uncertain(file: JournalFile, key: str) -> Job:
