@@ -22,7 +22,8 @@ from veo_async import BatchReport, VeoClient, VideoRequest
 from veo_async.database import JOURNAL_NAME, open_for_writing
 from veo_async.events import Event, Observer, SubmitStarted
 from veo_async.jobs import draft_of
-from veo_async.journal import Journal, JournalFile, read_journal
+from veo_async.journal import Journal
+from veo_async.journal_file import JournalFile, read_journal
 from veo_async.outputs import Naming, whole_file
 from veo_async.prices import SPEC
 from veo_async.protocol.jobs import JobState

@@ -46,6 +46,7 @@ LAYERS = [
     "outputs",
     "lockfile",
     "database",
+    "journal_file",
     "journal",
     "entries",
     "accounts",

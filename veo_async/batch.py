@@ -22,7 +22,8 @@ from veo_async.fetching import Fetching
 from veo_async.files import prepare_folder
 from veo_async.floor import Floor, closed_under_way
 from veo_async.guard import is_loopback
-from veo_async.journal import Journal, JournalFile
+from veo_async.journal import Journal
+from veo_async.journal_file import JournalFile
 from veo_async.models import RequestFields, VideoRequest
 from veo_async.outputs import naming
 from veo_async.ownership import finished, uncut

@@ -8,7 +8,8 @@ from veo_async.entries import Entry, Orders, uncertain, wall
 from veo_async.fetching import Fetching
 from veo_async.floor import Floor
 from veo_async.jobs import Job
-from veo_async.journal import Journal, JournalFile
+from veo_async.journal import Journal
+from veo_async.journal_file import JournalFile
 from veo_async.models import Video
 from veo_async.production import Production
 from veo_async.protocol.jobs import HOLDS_SLOT, JobState

@@ -20,7 +20,8 @@ from veo_async.errors import (
 from veo_async.fetching import Fetching
 from veo_async.floor import Floor
 from veo_async.jobs import Draft, Job, draft_of, request_text
-from veo_async.journal import Found, Journal, JournalFile
+from veo_async.journal import Journal
+from veo_async.journal_file import Found, JournalFile
 from veo_async.models import RequestFields, VideoRequest
 from veo_async.outputs import free_bytes
 from veo_async.ownership import uncut

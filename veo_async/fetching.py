@@ -21,7 +21,8 @@ from veo_async.errors import (
     URLExpiredError,
     VeoError,
 )
-from veo_async.journal import Journal, JournalFile
+from veo_async.journal import Journal
+from veo_async.journal_file import JournalFile
 from veo_async.models import Video
 from veo_async.outputs import WholeFile, whole_file, write_side
 from veo_async.ownership import uncut

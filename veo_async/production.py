@@ -36,7 +36,8 @@ from veo_async.errors import (
     VeoError,
 )
 from veo_async.fetching import Fetching
-from veo_async.journal import Journal, JournalFile
+from veo_async.journal import Journal
+from veo_async.journal_file import JournalFile
 from veo_async.models import VideoRequest
 from veo_async.pauses import Pauses
 from veo_async.protocol import codec

@@ -16,7 +16,7 @@ import pytest
 from tests.flows.virtual_time import Day, VirtualLoop, run_a_day
 from veo_async.database import JOURNAL_NAME
 from veo_async.jobs import Job
-from veo_async.journal import read_journal
+from veo_async.journal_file import read_journal
 from veo_async.protocol.jobs import JobState
 from veo_async.settings import PollPolicy
 

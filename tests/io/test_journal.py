@@ -41,7 +41,8 @@ from veo_async.jobs import (
     request_from,
     request_text,
 )
-from veo_async.journal import Charges, Found, Journal, JournalFile, read_journal
+from veo_async.journal import Journal
+from veo_async.journal_file import Charges, Found, JournalFile, read_journal
 from veo_async.lockfile import file_system, refuse_network
 from veo_async.models import RequestFields
 from veo_async.outputs import Naming

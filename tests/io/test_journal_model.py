@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 
 from veo_async.database import JOURNAL_NAME, Database, open_for_reading, open_for_writing
 from veo_async.jobs import Draft, Job, JobState, draft_of, request_text
-from veo_async.journal import Charges, Found, JournalFile
+from veo_async.journal_file import Charges, Found, JournalFile
 from veo_async.protocol.jobs import HOLDS_SLOT, OPEN
 
 SLOTS = 3

@@ -22,7 +22,7 @@ from veo_async.cli.wording import shown
 from veo_async.database import JOURNAL_NAME
 from veo_async.errors import InvalidRequestError, JournalError
 from veo_async.jobs import Job
-from veo_async.journal import JournalFile, read_journal
+from veo_async.journal_file import JournalFile, read_journal
 from veo_async.lanes import run_of
 from veo_async.protocol.jobs import JobState
 from veo_async.protocol.reading import as_id
