@@ -16,10 +16,10 @@ from veo_async.accounts import Accounts
 from veo_async.database import JOURNAL_NAME
 from veo_async.earlier import Earlier
 from veo_async.entries import Orders
-from veo_async.errors import ClientClosedError, InvalidRequestError
+from veo_async.errors import ClientClosedError, DownloadError, InvalidRequestError
 from veo_async.feed import BatchRequests, Feed
 from veo_async.fetching import Fetching
-from veo_async.files import prepare_folder
+from veo_async.files import prepare_folder, settle_folder
 from veo_async.floor import Floor, closed_under_way
 from veo_async.guard import is_loopback
 from veo_async.journal import Journal
@@ -190,6 +190,16 @@ class Batch:
         return self._run
 
 
+def _prepare(folder: Path) -> None:
+    prepare_folder(folder)
+    try:
+        settle_folder(folder)
+    except OSError as error:
+        raise DownloadError(
+            f"the disk of {folder} failed ({error.strerror}); choose another folder"
+        ) from error
+
+
 class _Run:
     """A batch under way."""
 
@@ -243,7 +253,7 @@ class _Run:
         """Open the journal and begin."""
         loop = asyncio.get_running_loop()
         folder = plan.orders.folder
-        await uncut(loop.run_in_executor(runtime.executor, prepare_folder, folder))
+        await uncut(loop.run_in_executor(runtime.executor, _prepare, folder))
         # Nobody is paid on a loopback host, and what was made for play money must not be taken
         # for what was paid.
         mark = "simulated" if is_loopback(runtime.transport.api_host) else ""

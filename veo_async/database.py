@@ -16,7 +16,7 @@ from typing import Final
 import attrs
 
 from veo_async.errors import JournalError
-from veo_async.files import fsync_folder, make_folder
+from veo_async.files import fsync_folder, settle_folder
 from veo_async.lockfile import Lock, refuse_network
 from veo_async.settings import WRITE_BYTES
 
@@ -107,7 +107,7 @@ def open_for_writing(path: Path, *, mark: str = "") -> Database:
             later version, no journal at all, or marked otherwise.
     """
     with mapping(path):
-        make_folder(path.parent)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path = _real(path)
         refuse_network(path.parent)
         lock = Lock(path.with_name(f"{path.name}.lock"))
@@ -185,6 +185,7 @@ def _make(path: Path, mark: str) -> None:
         connection.execute(f"PRAGMA application_id = {_APPLICATION}")
         connection.execute(f"PRAGMA user_version = {_VERSION}")
         connection.execute("COMMIT")
+    settle_folder(path.parent)
     new.rename(path)
     fsync_folder(path.parent)
 

@@ -45,20 +45,15 @@ _SIDE_BYTES: Final = 64 * 1024  # a side record has a few hundred
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
-def make_folder(folder: Path) -> None:
-    """Make a folder, with those above it, so that a power cut leaves all of them there.
+def settle_folder(folder: Path) -> None:
+    """Make sure that a power cut leaves a folder where it is, whoever made it.
 
     Raises:
-        OSError: It cannot be made.
+        OSError: The disk failed.
     """
-    made: list[Path] = []
-    missing = folder
-    while not missing.exists():
-        made.append(missing)
-        missing = missing.parent
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in reversed(made):
-        fsync_folder(path.parent)
+    for parent in folder.absolute().parents:
+        with suppress(PermissionError):  # somebody else's, and not new
+            fsync_folder(parent)
 
 
 def prepare_folder(folder: Path) -> None:
@@ -68,7 +63,7 @@ def prepare_folder(folder: Path) -> None:
         DownloadError: They cannot.
     """
     try:
-        make_folder(folder)
+        folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:

@@ -157,7 +157,10 @@ class FileHost:
             answer.content_length = part.stop - part.start
         if zipped or "no_length" in hits or stop < part.stop:
             answer.force_close()
-        await answer.prepare(request)
+        try:
+            await answer.prepare(request)
+        except ConnectionResetError:  # who asked is gone
+            return
         if request.method == "HEAD":
             return
         drip = hits.modifier("drip")
