@@ -315,15 +315,17 @@ def error_of(job: Job) -> VeoError:
     """Return the error that an earlier run wrote down for a job."""
     reason = job.error or "no reason was written down"
     code = job.error_code
+    is_retryable = codec.may_succeed(code, reason)
+    remedy = "allow another paid task with retries" if is_retryable else "change the request"
     match job.error_kind:
         case "TaskFailedError":
             return TaskFailedError(
                 f"task {job.task_id} failed in an earlier run ({code or 'no code'}):"
-                f" {reason.rstrip('.')}; change the request, or allow another paid task",
+                f" {reason.rstrip('.')}; {remedy}",
                 task_id=job.task_id or "",
                 code=code,
                 reason=reason,
-                is_retryable=codec.may_succeed(code, reason),
+                is_retryable=is_retryable,
             )
         case "ValidationError":
             return ValidationError(

@@ -201,7 +201,8 @@ def _read(source: object, defaults: RequestFields) -> VideoRequest:
         # Neither can be a keyword; csv.DictReader puts cells that are too many under None.
         if not isinstance(name, str) or name == "self":
             raise InvalidRequestError(
-                f"{_shown(name):.80} is not a field of a request; leave it out", field=_shown(name)
+                f"{_shown(name):.80} is not a field of a request; leave it out",
+                field=name if isinstance(name, str) else _shown(name),
             )
     return VideoRequest(**fields)
 

@@ -231,7 +231,6 @@ class Production:
             TaskFailedError: The service says that it failed.
             VeoError: Nothing can be asked any more.
         """
-        self._has_contact = True
         loop = asyncio.get_running_loop()
         began = loop.time()
         self._accounts.tally.began(began)
@@ -246,6 +245,7 @@ class Production:
             return await self._fetching.not_had(entry, error)
         finally:
             self._accounts.tally.ended(began, loop.time())
+        self._has_contact = True
         cost = _cost(task)
         if cost is not None:
             self._accounts.charged(entry, cost, is_failure=False)
@@ -302,6 +302,7 @@ class Production:
 
     async def accepted(self, entry: Entry, task_id: str) -> None:
         """Write down the id of a job's task."""
+        self._has_contact = True
         try:
             entry.job = await self._journal.do(JournalFile.accepted, entry.job, task_id, now=wall())
         except JournalError:

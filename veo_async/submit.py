@@ -234,8 +234,8 @@ class Submitter:
         elif job.state is State.SENT:
             job.take(Step.ANSWER_LOST)
         if job.state is State.RUNNING:
-            telling = self._limiter.occupy(job.key, self._timeouts.task)
-        elif job.state is State.UNCERTAIN:
+            return  # it is the watcher's by now, which may have seen the end already
+        if job.state is State.UNCERTAIN:
             telling = self._limiter.occupy(job.key, self._timeouts.uncertain)
         else:
             telling = self._limiter.release(job.key)

@@ -58,6 +58,7 @@ class Watched:
         error: Why it was given up.
         ended: Whether nothing more will come.
         changed: Set, and replaced, at every change.
+        told: The task that tells the limiter of a new one.
         watch: The task that polls it.
     """
 
@@ -71,6 +72,7 @@ class Watched:
     error: VeoError | None = None
     ended: bool = False
     changed: asyncio.Event = attrs.field(factory=asyncio.Event)
+    told: "asyncio.Task[None] | None" = None
     watch: "asyncio.Task[None] | None" = None
 
     @property
@@ -283,6 +285,9 @@ class Watcher:
             state=State.RUNNING,
         )
         self._known[task_id] = watched
+        # Not by the submit, which may still write its id down when the end has been seen.
+        telling = settled(self._limiter.occupy(key, self._timeouts.task), f"task {task_id}")
+        watched.told = self._spawn(telling, may_be_withdrawn=lambda: False)
         self._start(watched)
         return VideoTask(watched, self.watch)
 
@@ -350,6 +355,8 @@ class Watcher:
         if watched.is_resumed:
             # However old it is: it may have finished long ago, which a few polls have to tell.
             deadline = max(deadline, loop.time() + min(self._timeouts.task, RESUMED_SECONDS))
+        if watched.told is not None:
+            await asyncio.wait({watched.told})
         tally = _Tally()
         wait: float | None = polling.first_poll(self._poll, self._age(watched))
         while wait is not None:

@@ -662,7 +662,7 @@ HOSTILE: list[tuple[object, str]] = [
     ({"prompt": "A", "seed": 10**5000}, "seed"),
     ({"prompt": "A", "colour": "red"}, "colour"),
     ({"prompt": "A", "": "red"}, ""),
-    ({"prompt": "A", "self": "red"}, "'self'"),
+    ({"prompt": "A", "self": "red"}, "self"),
     ({"prompt": "A", None: ["left over"]}, "None"),
     ({"prompt": "A", 5: "five"}, "5"),
     ({"prompt": "A", ("a", "b"): "tuple"}, "('a', 'b')"),
