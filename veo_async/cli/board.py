@@ -120,7 +120,7 @@ class Board(Stage):
     def _trouble(self, event: Event) -> None:
         match event:
             case SubmitsPaused():
-                self.note = f"paused: {without_remedy(event.reason)}"
+                self.note: str = f"paused: {without_remedy(event.reason)}"
             case SubmitsResumed():
                 self.note = ""
             case RetryScheduled() if event.call == "generate":
