@@ -74,20 +74,17 @@ class Accounts:
 
     def can_pay(self, request: VideoRequest) -> bool:
         """Return whether both budgets allow a task."""
-        return self.ours.allows(self.prices.of(request)) and self.clients.allows(DEARER.of(request))
+        return self.refusal(request) is None
+
+    def refusal(self, request: VideoRequest) -> BudgetExceededError | None:
+        """Return why a budget does not allow a task, if one does not."""
+        ours = self.ours.refusal(self.prices.of(request))
+        return ours or self.clients.refusal(DEARER.of(request))
 
     def pay(self, entry: Entry, request: VideoRequest) -> None:
-        """Commit a task's price.
-
-        Raises:
-            BudgetExceededError: Less is left.
-        """
+        """Commit a task's price, which `refusal` allowed in the same turn of the loop."""
         self.ours.commit(entry.price)
-        try:
-            self.clients.commit(DEARER.of(request))
-        except BudgetExceededError:
-            self.ours.release(entry.price)
-            raise
+        self.clients.commit(DEARER.of(request))
         entry.is_committed = True
         self._spend(entry, entry.price)
 

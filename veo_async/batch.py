@@ -16,7 +16,7 @@ from veo_async.accounts import Accounts
 from veo_async.database import JOURNAL_NAME
 from veo_async.earlier import Earlier
 from veo_async.entries import Orders
-from veo_async.errors import ClientClosedError, DownloadError, InvalidRequestError
+from veo_async.errors import ClientClosedError, DownloadError, InvalidRequestError, JournalError
 from veo_async.feed import BatchRequests, Feed
 from veo_async.fetching import Fetching
 from veo_async.files import prepare_folder, settle_folder
@@ -190,6 +190,14 @@ class Batch:
         return self._run
 
 
+def _unwritten(sending: Iterable["asyncio.Task[object]"]) -> JournalError | None:
+    for task in sending:
+        error = task.exception() if task.done() and not task.cancelled() else None
+        if isinstance(error, JournalError):
+            return error
+    return None
+
+
 def _prepare(folder: Path) -> None:
     prepare_folder(folder)
     try:
@@ -214,7 +222,7 @@ class _Run:
         self._closing: asyncio.Task[None] | None = None
         orders = plan.orders
         self.floor: Floor = Floor(runtime.owned, orders, accounts)
-        pauses = Pauses(runtime.settings.emitter, self.floor.tell)
+        pauses = journal.pauses = Pauses(runtime.settings.emitter, self.floor.tell)
         fetching = Fetching(runtime, journal, orders, tally=accounts.tally, pauses=pauses)
         self._production = Production(
             runtime,
@@ -328,16 +336,18 @@ class _Run:
         for task in self.floor.tasks:
             if task not in downloading:
                 task.cancel()
-        left: set[asyncio.Task[Any]] = {*self.floor.tasks, *self._production.sending, self._feeder}
-        if left:
-            await asyncio.wait(left, timeout=self._runtime.settings.timeouts.close)
+        sending = [*self._production.sending]
+        left: set[asyncio.Task[Any]] = {*self.floor.tasks, *sending, self._feeder}
+        await asyncio.wait(left, timeout=self._runtime.settings.timeouts.close)
+        self._journal.may_wait = False  # what is not written by now is found as an intent
         while rest := [*self.floor.tasks, *self._production.sending]:
             for each in rest:
                 each.cancel()
             await asyncio.wait(rest)
             await asyncio.sleep(0)  # done callbacks run one turn later
         self.floor.settle()
-        self.floor.failure = failure  # and not that all of it was cancelled here
+        # Not that all of it was cancelled here, but that a paid id could not be written down.
+        self.floor.failure = failure or _unwritten(sending)
         self._end()
         await self._journal.aclose()
 

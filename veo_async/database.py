@@ -280,7 +280,7 @@ def mapping(path: Path) -> Generator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise mapped(path, error) from error
+        raise _mapped(path, error) from error
     except UnicodeDecodeError as error:  # SQLite quotes what is damaged
         raise unusable(path, f"is damaged ({error.reason})") from error
     except OSError as error:
@@ -291,7 +291,7 @@ def mapping(path: Path) -> Generator[None]:
         ) from error
 
 
-def mapped(path: Path, error: sqlite3.Error) -> JournalError:
+def _mapped(path: Path, error: sqlite3.Error) -> JournalError:
     name = getattr(error, "sqlite_errorname", "")
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
         return unusable(path, f"is damaged ({error})")

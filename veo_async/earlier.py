@@ -1,7 +1,7 @@
 """The work that earlier runs of a batch paid for and did not bring home."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine
 from typing import Final, TypeAlias
 
 from veo_async.entries import Entry, Orders, uncertain, wall
@@ -10,11 +10,13 @@ from veo_async.floor import Floor
 from veo_async.jobs import Job
 from veo_async.journal import Journal
 from veo_async.journal_file import JournalFile
+from veo_async.limits import asked
 from veo_async.models import Video
 from veo_async.production import Production
 from veo_async.protocol.jobs import HOLDS_SLOT, JobState
 from veo_async.results import BatchItem, Outcome
 from veo_async.runtime import Runtime
+from veo_async.settings import LIMITER_SECONDS
 
 __all__: list[str] = []
 
@@ -73,11 +75,12 @@ class Earlier:
             return
         began = attempt.submitted_at or attempt.intent_at
         is_known = job.state is JobState.SUBMITTED
-        lasts = timeouts.task if is_known else timeouts.response + timeouts.uncertain
+        lasts = timeouts.task if is_known else timeouts.lost
         left = began + lasts - wall()
         if left > 0:
             # A clock that was set back must not hold it for longer than it can last.
-            await self._runtime.settings.limiter.occupy(attempt.token, min(left, lasts))
+            holding = self._runtime.settings.limiter.occupy(attempt.token, min(left, lasts))
+            await asked(_in_time(holding))
 
     def _follow(self, entry: Entry) -> _Work:
         attempt = entry.job.attempt
@@ -97,7 +100,7 @@ class Earlier:
         if entry.job.state is JobState.INTENT:
             kept = {"error_kind": type(error).__name__, "error": _KILLED}
             entry.job = await self._journal.do(JournalFile.lost, entry.job, kept)
-        is_old = attempt is not None and wall() - attempt.intent_at > timeouts.uncertain
+        is_old = attempt is not None and wall() - attempt.intent_at > timeouts.lost
         if self._orders.resubmits_uncertain and is_old and entry.request is not None:
             entry.job = await self._journal.do(JournalFile.again, entry.job)
             return [entry]
@@ -114,3 +117,8 @@ class Earlier:
         age = max(0.0, wall() - (job.url_at or 0.0))
         self._runtime.downloader.windows.note(video.url, loop.time() - age)
         return await self._fetching.fetch(entry, video)
+
+
+async def _in_time(holding: Awaitable[None]) -> None:
+    async with asyncio.timeout(LIMITER_SECONDS):
+        await holding

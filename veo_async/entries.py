@@ -11,14 +11,17 @@ import attrs
 from veo_async.errors import (
     APIError,
     ConfigurationError,
+    NotFoundError,
     SubmitUncertainError,
     TaskFailedError,
+    ValidationError,
     VeoError,
 )
 from veo_async.jobs import Job
 from veo_async.models import Download, VideoRequest
 from veo_async.outputs import Naming
 from veo_async.prices import Prices
+from veo_async.protocol import codec
 from veo_async.results import BatchItem, Outcome
 
 __all__: list[str] = []
@@ -150,6 +153,40 @@ def told(error: VeoError) -> Mapping[str, object]:
         "error_code": code,
         "error": reason or said or str(error),
     }
+
+
+def retold(job: Job) -> VeoError:
+    """Return the error that an earlier run wrote down for a job."""
+    reason = job.error or "no reason was written down"
+    code = job.error_code
+    is_retryable = codec.may_succeed(code, reason)
+    remedy = "allow another paid task with retries" if is_retryable else "change the request"
+    match job.error_kind:
+        case "TaskFailedError":
+            return TaskFailedError(
+                f"task {job.task_id} failed in an earlier run ({code or 'no code'}):"
+                f" {reason.rstrip('.')}; {remedy}",
+                task_id=job.task_id or "",
+                code=code,
+                reason=reason,
+                is_retryable=is_retryable,
+            )
+        case "ValidationError":
+            return ValidationError(
+                f"an earlier run was told {code}: {reason}; change the request",
+                message=reason,
+                code=code or 0,
+            )
+        case "NotFoundError" | "URLExpiredError":
+            return NotFoundError(
+                f"the service has deleted the video of task {job.task_id} ({reason}); give the"
+                " row another key, or another request where it has none",
+                message=reason,
+                code=code or 0,
+                task_id=job.task_id,
+            )
+        case _:
+            return VeoError(f"an earlier run ended with: {reason}; change the request")
 
 
 def wall() -> float:

@@ -85,7 +85,7 @@ class BudgetExceededError(VeoError):
 
 
 class JournalError(VeoError):
-    """The journal of a batch cannot be used. Nothing was sent without it, and it is as it was.
+    """The journal of a batch cannot be used, and nothing more is submitted without it.
 
     Attributes:
         path: The journal's file.

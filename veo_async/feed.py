@@ -8,13 +8,10 @@ import attrs
 
 from veo_async.accounts import Accounts
 from veo_async.earlier import Earlier
-from veo_async.entries import Entry, Orders, told, wall
+from veo_async.entries import Entry, Orders, retold, told, wall
 from veo_async.errors import (
     DownloadError,
     InvalidRequestError,
-    NotFoundError,
-    TaskFailedError,
-    ValidationError,
     VeoError,
 )
 from veo_async.fetching import Fetching
@@ -111,9 +108,9 @@ class Feed:
                 await self._order(entry)
                 return False
             case JobState.REJECTED:
-                self._deliver(entry, Outcome.REJECTED, error_of(job))
+                self._deliver(entry, Outcome.REJECTED, retold(job))
             case _:
-                self._deliver(entry, Outcome.FAILED, error_of(job))
+                self._deliver(entry, Outcome.FAILED, retold(job))
         return True
 
     def _entry(self, found: Found, request: VideoRequest) -> Entry:
@@ -168,7 +165,7 @@ class Feed:
             self.earlier.follow(entry)
         elif found.damage is not None:
             path = self.orders.target(entry.job)
-            text = f"{path} was changed: {found.damage}; move it away and run the batch again"
+            text = f"{path} {found.damage} and run the batch again"
             self._deliver(entry, Outcome.FAILED, DownloadError(text))
         else:
             self.accounts.tally.saved += entry.price
@@ -192,7 +189,7 @@ class Feed:
         if self.floor.is_stopped:
             if entry.job.state is JobState.NEW:
                 entry.job = await self.journal.do(JournalFile.unpaid, entry.job, now=wall())
-            self._deliver(entry, Outcome.UNPAID)
+            self._deliver(entry, Outcome.UNPAID, self.accounts.refusal(request))
             return
         self.accounts.pay(entry, request)
         self.floor.start(entry, self.production.make(entry))
@@ -309,37 +306,3 @@ async def _first(source: AsyncIterator[object]) -> tuple[object] | None:
     async for one in source:
         return (one,)
     return None
-
-
-def error_of(job: Job) -> VeoError:
-    """Return the error that an earlier run wrote down for a job."""
-    reason = job.error or "no reason was written down"
-    code = job.error_code
-    is_retryable = codec.may_succeed(code, reason)
-    remedy = "allow another paid task with retries" if is_retryable else "change the request"
-    match job.error_kind:
-        case "TaskFailedError":
-            return TaskFailedError(
-                f"task {job.task_id} failed in an earlier run ({code or 'no code'}):"
-                f" {reason.rstrip('.')}; {remedy}",
-                task_id=job.task_id or "",
-                code=code,
-                reason=reason,
-                is_retryable=is_retryable,
-            )
-        case "ValidationError":
-            return ValidationError(
-                f"an earlier run was told {code}: {reason}; change the request",
-                message=reason,
-                code=code or 0,
-            )
-        case "NotFoundError" | "URLExpiredError":
-            return NotFoundError(
-                f"the service has deleted the video of task {job.task_id} ({reason}); change the"
-                " request to make another",
-                message=reason,
-                code=code or 0,
-                task_id=job.task_id,
-            )
-        case _:
-            return VeoError(f"an earlier run ended with: {reason}; change the request")

@@ -4,14 +4,18 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from veo_async.database import is_full, open_for_writing
 from veo_async.errors import JournalError
 from veo_async.journal_file import JournalFile
 from veo_async.ownership import uncut
 from veo_async.settings import DISK_SECONDS
+
+if TYPE_CHECKING:
+    from veo_async.pauses import Pauses
 
 __all__: list[str] = []
 
@@ -27,6 +31,10 @@ class Journal:
         file: The open file.
         executor: The one thread.
         pause: Seconds between two looks at a disk that is full.
+
+    Attributes:
+        may_wait: Whether a disk that is full is waited for.
+        pauses: Who is told that it is.
     """
 
     def __init__(
@@ -35,6 +43,8 @@ class Journal:
         self._file = file
         self._executor = executor
         self._pause = pause
+        self.may_wait: bool = True
+        self.pauses: Pauses | None = None
 
     @classmethod
     async def open(cls, path: Path, folder: Path, *, mark: str = "") -> "Journal":
@@ -73,9 +83,14 @@ class Journal:
                     loop.run_in_executor(self._executor, lambda: step(self._file, *args, **kwargs))
                 )
             except JournalError as error:
-                if not is_full(error):
+                if not (is_full(error) and self.may_wait):
                     raise
-                _log.warning("%s; it is tried again in %g s", error, self._pause)
+            await self._until_the_next_try()
+
+    async def _until_the_next_try(self) -> None:
+        text = "the disk of the journal is full; free some space, and it goes on by itself"
+        _log.warning("%s", text)
+        async with nullcontext() if self.pauses is None else self.pauses.reason("journal", text):
             await asyncio.sleep(self._pause)
 
     async def aclose(self) -> None:

@@ -34,7 +34,7 @@ class Found:
         is_repeated: Whether its key was pulled before in this run.
         is_changed: Whether the key stands for another request.
         is_missing: Whether its file was stored and is gone.
-        damage: What is wrong with its file, if something is.
+        damage: What is wrong with its file, if something is, and what to do.
     """
 
     draft: Draft
@@ -177,8 +177,10 @@ class JournalFile:
         except FileNotFoundError:
             return True, None
         except OSError as error:
-            return False, error.strerror or str(error)
-        return False, None if size == job.size else f"it has {size} bytes and not {job.size}"
+            return False, f"cannot be looked at ({error.strerror or error}); make it readable"
+        if size == job.size:
+            return False, None
+        return False, f"was changed: it has {size} bytes and not {job.size}; move it away"
 
     # --- writing: what happens to a job
 
@@ -189,7 +191,7 @@ class JournalFile:
 
     def intend(self, job: Job, *, token: str, credits_: int, name: str, now: float) -> Job:
         """Write down that a paid request leaves now, and which file its video gets."""
-        with self._writing(job, JobStep.INTENDED) as row:
+        with self._writing(job, JobStep.INTENDED, now) as row:
             file = self._free_name(job.file or name, row)
             self._set(row, state=JobState.INTENT, file=file, **_NO_ERROR)
             number = 1 + max((attempt.number for attempt in self._attempts(row)), default=0)

@@ -14,7 +14,7 @@ from typing import Protocol, runtime_checkable
 
 import attrs
 
-from veo_async.errors import ConfigurationError
+from veo_async.errors import ConfigurationError, LimiterError, VeoError
 from veo_async.ownership import uncut
 from veo_async.settings import LIMITER_SECONDS, MAX_TASKS
 
@@ -203,6 +203,22 @@ class PaceGate:
             while (left := self.earliest() - loop.time()) > 0:  # noqa: ASYNC110
                 await asyncio.sleep(left)
             self.depart_nowait(loop.time())
+
+
+async def asked(answer: Awaitable[None]) -> None:
+    """Ask a limiter for something without which nothing may be sent.
+
+    Raises:
+        LimiterError: It failed.
+    """
+    try:
+        await answer
+    except VeoError:
+        raise
+    except Exception as error:
+        raise LimiterError(
+            f"the limiter failed ({error!r}), so nothing was sent; mend it and submit again"
+        ) from error
 
 
 async def settled(telling: Awaitable[None], about: str) -> None:

@@ -26,9 +26,12 @@ class Prices:
     upgrade_1080p: int
 
     def of(self, request: VideoRequest) -> int:
-        """Return what a request costs; a model that the list does not name costs nothing by it."""
+        """Return what a request costs; the dearest, for a model that the list does not name."""
         resolution = request.resolution or Resolution.HD_720P
-        return self.videos.get(request.model, {}).get(resolution, 0)
+        known = self.videos.get(request.model)
+        if known is None:  # 0 would be no bound
+            return max((one.get(resolution, 0) for one in self.videos.values()), default=0)
+        return known.get(resolution, 0)
 
 
 def _flat(credits_: int) -> Mapping[Resolution, int]:
@@ -91,9 +94,17 @@ class Budget:
     most: int | None = None
     committed: int = 0
 
-    def allows(self, needed: int) -> bool:
-        """Return whether so many credits are left."""
-        return self.most is None or self.committed + needed <= self.most
+    def refusal(self, needed: int) -> BudgetExceededError | None:
+        """Return why so many credits may not be spent, if they may not."""
+        if self.most is None or self.committed + needed <= self.most:
+            return None
+        left = max(0, self.most - self.committed)
+        return BudgetExceededError(
+            f"this may cost {needed} credits and max_credits leaves {left}; go on with a larger"
+            " max_credits",
+            needed=needed,
+            left=left,
+        )
 
     def commit(self, needed: int) -> None:
         """Promise credits.
@@ -101,14 +112,9 @@ class Budget:
         Raises:
             BudgetExceededError: Fewer are left.
         """
-        if self.most is not None and not self.allows(needed):
-            left = max(0, self.most - self.committed)
-            raise BudgetExceededError(
-                f"this may cost {needed} credits and max_credits leaves {left}; go on with a larger"
-                " max_credits",
-                needed=needed,
-                left=left,
-            )
+        refusal = self.refusal(needed)
+        if refusal is not None:
+            raise refusal
         self.committed += needed
 
     def release(self, credits_: int) -> None:

@@ -17,7 +17,6 @@ from veo_async.entries import Entry, Orders, told, uncertain, wall
 from veo_async.errors import (
     APIError,
     AuthenticationError,
-    BudgetExceededError,
     ClientClosedError,
     ConnectError,
     InsufficientCreditsError,
@@ -52,7 +51,7 @@ __all__: list[str] = []
 _log = logging.getLogger("veo_async")
 _LEFT: Final = "the batch was left before it came"
 _PASSING: Final = RateLimitError | ServiceUnavailableError | UnexpectedResponseError
-_OUT_OF_MONEY: Final = (InsufficientCreditsError, QuotaExceededError, BudgetExceededError)
+_OUT_OF_MONEY: Final = (InsufficientCreditsError, QuotaExceededError)
 
 
 class Stop(Protocol):
@@ -283,9 +282,12 @@ class Production:
                 now=wall(),
             )
         except asyncio.CancelledError:
-            # It is written down all the same, and has to be taken back.
+            # It is written down all the same. Its caller left, or the request's own time was up,
+            # after which it is sent again.
             written = await self._journal.do(JournalFile.find, entry.job.key)
             entry.job = entry.job if written is None else written
+            if entry.job.state is JobState.INTENT:
+                entry.job = await self._journal.do(JournalFile.turned_away, entry.job, now=wall())
             raise
         if self._stop.is_stopped:
             raise asyncio.CancelledError
@@ -305,14 +307,14 @@ class Production:
         self._has_contact = True
         try:
             entry.job = await self._journal.do(JournalFile.accepted, entry.job, task_id, now=wall())
-        except JournalError:
-            _log.exception(
-                "task %s is paid, and its id could not be written down; tell the journal with"
-                " `veo-async resolve`, for job %s",
-                task_id,
-                entry.job.key,
+        except JournalError as error:
+            unwritten = JournalError(
+                f"task {task_id} is paid, and its id could not be written down ({error}); mend the"
+                f" disk, then settle job {entry.job.key} with `veo-async resolve`, by that id",
+                path=error.path,
             )
-            raise
+            _log.error("%s", unwritten)  # whoever waits for it may have left
+            raise unwritten from error
 
 
 @attrs.frozen

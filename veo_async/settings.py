@@ -164,6 +164,11 @@ class Timeouts:
     uncertain: float = attrs.field(default=600.0, validator=_positive)
     close: float = attrs.field(default=10.0, validator=_positive)
 
+    @property
+    def lost(self) -> float:
+        """Seconds from the departure of a submit without an answer to the end of its slot."""
+        return self.response + self.uncertain
+
 
 @attrs.frozen(kw_only=True)
 class Statistics:

@@ -6,7 +6,7 @@ it dropped it (429, 455). Everything else that goes wrong after that is uncertai
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 from typing import Protocol, TypeVar
 from urllib.parse import urlsplit, urlunsplit
@@ -14,9 +14,9 @@ from urllib.parse import urlsplit, urlunsplit
 import attrs
 
 from veo_async.api import Api
-from veo_async.errors import LimiterError, SubmitUncertainError, VeoError
+from veo_async.errors import SubmitUncertainError, VeoError
 from veo_async.events import Emitter, SubmitFailed, SubmitStarted, TaskSubmitted
-from veo_async.limits import PaceGate, TaskLimiter, settled
+from veo_async.limits import PaceGate, TaskLimiter, asked, settled
 from veo_async.models import VideoRequest
 from veo_async.protocol import retry
 from veo_async.protocol.lifecycle import SLOTS, Slot, State, Step, advance
@@ -139,7 +139,7 @@ class Submitter:
             TransportError: Nothing could be sent.
             LimiterError: The slots could not be counted.
         """
-        await self._asked(self._limiter.reserve(job.key))
+        await asked(self._limiter.reserve(job.key))
         job.take(Step.SLOT_GRANTED)
         try:
             await job.record.reserved()
@@ -154,17 +154,6 @@ class Submitter:
             raise
         finally:
             await self._settle_slot(job)
-
-    async def _asked(self, answer: Awaitable[None]) -> None:
-        """Ask the limiter for something without which nothing may be sent."""
-        try:
-            await answer
-        except VeoError:
-            raise
-        except Exception as error:
-            raise LimiterError(
-                f"the limiter failed ({error!r}), so nothing was sent; mend it and submit again"
-            ) from error
 
     async def _send_until_taken(self, job: Submission, begin: Callable[[str], _T]) -> _T:
         loop = asyncio.get_running_loop()
@@ -194,9 +183,7 @@ class Submitter:
     async def _leave(self, job: Submission) -> None:
         # Occupied before the first byte: whoever dies in between leaves a slot that is held too
         # long, never a task that is not counted.
-        await self._asked(
-            self._limiter.occupy(job.key, self._timeouts.response + self._timeouts.uncertain)
-        )
+        await asked(self._limiter.occupy(job.key, self._timeouts.lost))
         await job.record.leaving()
         job.take(Step.HEADERS_SENT)
 

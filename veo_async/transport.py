@@ -177,21 +177,26 @@ class Transport:
         self, session: aiohttp.ClientSession, request: HttpRequest, leaving: Leaving | None
     ) -> HttpResponse:
         sent = leaving is None
+        refusals: list[Exception] = []
 
         async def mark_and_leave() -> None:
             nonlocal sent
-            if leaving is not None:
-                await leaving()
+            try:
+                if leaving is not None:
+                    await leaving()
+            except Exception as error:
+                refusals.append(error)
+                raise
             sent = True
 
         self.requests += 1
         failure: BaseException
         try:
             return await self._answer(session, request, _Sending(mark_and_leave))
-        except VeoError as error:  # of `leaving`
-            failure = error.with_traceback(None)
         except Exception as error:  # noqa: BLE001  # the border
-            if session.closed and isinstance(error, RuntimeError):
+            if error in refusals:  # and none of the wire
+                failure = error.with_traceback(None)
+            elif session.closed and isinstance(error, RuntimeError):
                 failure = _closed()
             else:
                 what = f"{request.method} {request.path}"

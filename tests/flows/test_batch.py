@@ -40,7 +40,7 @@ from veo_async.database import JOURNAL_NAME
 from veo_async.entries import Entry
 from veo_async.jobs import Job
 from veo_async.protocol.mp4 import BoxWalk
-from veo_async.settings import LOOK_AHEAD, UNREAD_ITEMS
+from veo_async.settings import DISK_THREADS, LOOK_AHEAD, UNREAD_ITEMS
 
 pytestmark = pytest.mark.anyio
 
@@ -415,7 +415,7 @@ async def test_many_batches_leave_nothing_behind(tmp_path):
         names = {task.get_coro().__qualname__ for task in asyncio.all_tasks()}
         assert not {name for name in names if "Batch" in name or "Floor" in name or "_Run" in name}
         after = descriptors(), threading.active_count()
-        assert after[1] <= before[1]
+        assert after[1] < before[1] + DISK_THREADS, "the client's pool makes its threads by need"
         assert after[0] <= before[0] + 20, "connections of the pool"
 
 

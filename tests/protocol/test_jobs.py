@@ -18,6 +18,7 @@ MOVES = {
     (JobState.UNKNOWN, JobStep.ACCEPTED, JobState.SUBMITTED),
     (JobState.UNKNOWN, JobStep.NOT_CREATED, JobState.NEW),
     (JobState.UNKNOWN, JobStep.AGAIN, JobState.NEW),
+    (JobState.SUBMITTED, JobStep.ACCEPTED, JobState.SUBMITTED),
     (JobState.SUBMITTED, JobStep.READY, JobState.READY),
     (JobState.SUBMITTED, JobStep.FAILED, JobState.FAILED),
     (JobState.SUBMITTED, JobStep.EXPIRED, JobState.EXPIRED),

@@ -75,6 +75,13 @@ class Wish:
         """The price list."""
         return PRICES[self.prices]
 
+    def look(self, command: str, *options: str) -> str:
+        """Return a command that looks at the folder."""
+        where = [] if self.journal is None else ["--journal", self.journal]
+        # A folder that looks like an option would be taken for one.
+        named = ["--", self.folder] if self.folder.startswith("-") else [self.folder]
+        return shlex.join(["veo-async", command, *options, *where, *named])
+
 
 @attrs.define
 class Estimate:
@@ -145,7 +152,7 @@ def _told_dry(
         screen.say(f"{summary.bad} rows are invalid and would be left out", always=True)
     if _journal_of(wish).exists():
         screen.say(f"{wish.folder} holds an earlier run, which is not paid again. See it with:")
-        screen.command(shlex.join(["veo-async", "jobs", wish.folder]))
+        screen.command(wish.look("jobs"))
     screen.say("Dry run: nothing was sent, nothing was paid")
     return Exit.USAGE if summary.bad else Exit.DONE
 
@@ -331,14 +338,15 @@ class _Making:
         screen.say(f"{report} ({megabytes(report.bytes)} in {lasted(seconds)})")
         if report.uncertain:
             screen.say("Settle what is uncertain, as this tells:", always=True)
-            screen.command(shlex.join(["veo-async", "jobs", wish.folder, "--unknown"]))
+            screen.command(wish.look("jobs", "--unknown"))
         if report.unpaid or report.running:
             screen.say(
-                "Run the same command again for the rest; what is done is not paid again",
+                "Run the same command again for the rest, with more credits where those ended;"
+                " what is done is not paid again",
                 always=True,
             )
         screen.say("Look at it with:")
-        screen.command(shlex.join(["veo-async", "report", wish.folder]))
+        screen.command(wish.look("report"))
         told = {**attrs.asdict(report), "directory": wish.folder}
         return Result(None if not self._common.is_json else "", {"report": told}, code_of(report))
 

@@ -148,6 +148,10 @@ class Board(Stage):
         self.report = report
         if item.task_id is not None:
             self.transfers.pop(item.task_id, None)
+            # It may have been given up, which no poll has told.
+            over = [key for key, one in self.tasks.items() if one.task_id == item.task_id]
+            for key in over:
+                del self.tasks[key]
 
     # --- how it reads
 

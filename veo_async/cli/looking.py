@@ -4,7 +4,7 @@ import json
 import os
 import shlex
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -20,7 +20,7 @@ from veo_async.cli.running import screen_of
 from veo_async.cli.screen import Screen
 from veo_async.cli.wording import shown
 from veo_async.database import JOURNAL_NAME
-from veo_async.errors import InvalidRequestError, JournalError
+from veo_async.errors import DownloadError, InvalidRequestError, JournalError
 from veo_async.jobs import Job
 from veo_async.journal_file import JournalFile, read_journal
 from veo_async.lanes import run_of
@@ -145,7 +145,7 @@ def settle(
     with _journal(folder, journal) as file:
         if file.is_live:
             raise JournalError(f"the batch in {folder} is running; stop it first", path=folder)
-        job = _uncertain(file, key)
+        job = _unsettled(file, key, has_id=task_id is not None)
         _refuse_known(file, task_id)
         now = datetime.now(UTC).timestamp()
         if task_id is None:
@@ -168,15 +168,19 @@ def _refuse_known(file: JournalFile, task_id: str | None) -> None:
         )
 
 
-def _uncertain(file: JournalFile, key: str) -> Job:
+def _unsettled(file: JournalFile, key: str, *, has_id: bool) -> Job:
     job = file.find(key)
     if job is None:
         raise InvalidRequestError(f"there is no job {key!r:.80}; see `veo-async jobs`", field="key")
+    if job.state is JobState.SUBMITTED and has_id:
+        return job  # an id that was wrong is corrected
     if job.state is JobState.INTENT:
         job = file.lost(job, {"error_kind": "SubmitUncertainError"})
     if job.state is not JobState.UNKNOWN:
         raise InvalidRequestError(
-            f"job {key} is {job.state}, and only an unknown one can be settled", field="key"
+            f"job {key} is {job.state}, and only an unknown one can be settled; see `veo-async"
+            " jobs`",
+            field="key",
         )
     return job
 
@@ -194,8 +198,15 @@ def write_page(common: Common, folder: str, journal: str | None, page: str | Non
             files="" if where == Path() else f"{where.as_posix()}/",
         )
     part = target.with_name(f"{target.name}.part")
-    part.write_text(gallery.page(run), encoding="utf-8")
-    part.replace(target)
+    try:
+        part.write_text(gallery.page(run), encoding="utf-8")
+        part.replace(target)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise DownloadError(
+            f"{target} cannot be written ({error.strerror or error}); choose another with --page"
+        ) from error
     told: Mapping[str, object] = {"page": target, "counts": run["counts"], "totals": run["totals"]}
     output.write(output.dumped(told) if common.is_json else str(target))
     return Exit.DONE

@@ -68,6 +68,7 @@ TRANSITIONS: Final[Mapping[JobState, Mapping[JobStep, JobState]]] = {
         JobStep.AGAIN: JobState.NEW,
     },
     JobState.SUBMITTED: {
+        JobStep.ACCEPTED: JobState.SUBMITTED,  # where the id that a person gave was wrong
         JobStep.READY: JobState.READY,
         JobStep.FAILED: JobState.FAILED,
         JobStep.EXPIRED: JobState.EXPIRED,
