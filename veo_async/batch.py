@@ -376,4 +376,5 @@ class _Run:
         last = now if tally.running else tally.last
         total = self._runtime.settings.limiter.statistics().total
         slots = total * (last - tally.first)
-        return tally.slot_seconds / slots if slots else None
+        # Tasks of an earlier run may hold more than there are.
+        return min(tally.slot_seconds / slots, 1.0) if slots else None

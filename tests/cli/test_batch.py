@@ -92,6 +92,12 @@ def test_a_dry_run_tells_the_price_and_sends_nothing(veo: Any, serve: Serve) -> 
     bad = program("batch", write(veo.folder, "b.jsonl", "{", '"A boat"'), "--dry-run")
     assert bad.code == 2
     assert "b.jsonl, line 1" in bad.err
+    keyed = write(veo.folder, "k.csv", "prompt,key", "A boat,one", "A car,one")
+    twice = program("batch", keyed, "--dry-run", "--max-credits", "100")
+    assert twice.code == 2
+    assert "k.csv, line 3: key 'one'" in twice.err
+    assert "more than --max-credits 100" in twice.err
+    assert program("batch", rows, "--dry-run", "--name", "{nothing}").code == 2
     assert not (veo.folder / "videos").exists()
     assert not any(simulator.ledger.requests.values())
 
@@ -129,6 +135,7 @@ def test_a_budget_ends_it_and_a_larger_one_goes_on(veo: Any, serve: Serve) -> No
     *_, last = lines_of(ran.out)
     report = last["report"]
     assert (report["downloaded"], report["unpaid"], simulator.ledger.spent) == (3, 1, 210)
+    assert "--max-credits leaves 10; go on with a larger --max-credits" in ran.err
     assert program("batch", rows, *SPEED).code == 0
     assert simulator.ledger.spent == 560
 

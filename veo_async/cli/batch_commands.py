@@ -107,8 +107,10 @@ def batch(
     """Make a video of each row of INPUT, and save them in a folder.
 
     INPUT is a .txt file with a prompt on each line, a .csv file whose columns are fields of a
-    request, or a .jsonl file with an object on each line; - reads stdin. The options about a video
-    hold for rows that do not say otherwise. A column `key` names a row in every run.
+    request, or a .jsonl file with an object on each line; - reads stdin. Fields are prompt, model,
+    aspect_ratio, seed, image_urls, generation_type, resolution, duration, watermark,
+    enable_translation, callback_url and extra; key names a row in every run. The options about a
+    video hold for rows that do not say otherwise.
 
     All of INPUT is checked before anything is paid. A journal in the folder keeps what is paid: run
     the same command again, after a crash or a Ctrl-C, and it goes on where it was. Nothing is paid
@@ -140,7 +142,7 @@ def batch(
 @_FOLDER
 @_JOURNAL
 @click.option("--unknown", is_flag=True, help="Only submits whose answer was lost.")
-@click.option("--failed", is_flag=True, help="Only those without a video.")
+@click.option("--failed", is_flag=True, help="Only those that failed, expired or were rejected.")
 @talk_options
 def jobs(common: Common, *, folder: str, journal: str | None, unknown: bool, failed: bool) -> int:
     """List the videos of a batch in the folder DIR and where each stands.

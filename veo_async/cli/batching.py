@@ -28,6 +28,7 @@ from veo_async.database import JOURNAL_NAME
 from veo_async.errors import InvalidRequestError, VeoError
 from veo_async.events import Event
 from veo_async.models import Model, RequestFields
+from veo_async.outputs import naming
 from veo_async.prices import PRICES, Prices
 from veo_async.results import BatchInput, BatchItem, BatchReport, Outcome
 from veo_async.settings import URL_LIFETIME
@@ -36,6 +37,11 @@ __all__: list[str] = []
 
 _USD_PER_CREDIT: Final = 0.005  # live document 2.12
 _SHOWN_ERRORS: Final = 20
+_LISTS: Final = {
+    "dearer": "dearer of the two price lists",
+    "spec": "spec's price list",
+    "live": "live price list",
+}
 
 
 @attrs.frozen(kw_only=True)
@@ -91,14 +97,21 @@ class Estimate:
         prices: The price list.
         credits: At most, by it.
         models: How many rows want which model.
+        repeated: Rows whose key stands for another row.
     """
 
     prices: Prices
     credits: int = 0
     models: dict[Model, int] = attrs.field(factory=dict[Model, int])
+    repeated: list[str] = attrs.field(factory=list[str])
+    _keys: set[str] = attrs.field(factory=set[str])
 
     def add(self, row: Row) -> None:
         """Take a row."""
+        if row.key is not None and row.key in self._keys:
+            self.repeated.append(f"{row.place}: key {row.key!r} stands in an earlier row as well")
+        elif row.key is not None:
+            self._keys.add(row.key)
         if row.request is not None:
             self.credits += self.prices.of(row.request)
             self.models[row.request.model] = self.models.get(row.request.model, 0) + 1
@@ -112,10 +125,13 @@ class Estimate:
 def run(common: Common, wish: Wish, fields: RequestFields) -> int:
     """Do what the command was told, and return the exit code."""
     screen = screen_of(common)
+    naming(wish.name)  # refused before anything is read
     with opened(wish.source, wish.form) as source:
         estimate = Estimate(wish.price_list)
         summary = summary_of(source, fields, estimate.add)
         _tell_of_bad(screen, summary)
+        for text in estimate.repeated[:_SHOWN_ERRORS]:
+            screen.error(f"{text}; give every row a key of its own")
         if wish.is_dry:
             return _told_dry(common, screen, wish, summary, estimate)
         if not summary.good:
@@ -138,8 +154,8 @@ def _told_dry(
 ) -> int:
     usd = estimate.credits * _USD_PER_CREDIT
     text = (
-        f"{summary.good} videos, at most {estimate.credits} credits ({usd:.2f} USD), price list:"
-        f" {wish.prices}"
+        f"{summary.good} videos, at most {estimate.credits} credits ({usd:.2f} USD) by the"
+        f" {_LISTS[wish.prices]}"
     )
     result = {
         "videos": summary.good,
@@ -153,8 +169,10 @@ def _told_dry(
     if _journal_of(wish).exists():
         screen.say(f"{wish.folder} holds an earlier run, which is not paid again. See it with:")
         screen.command(wish.look("jobs"))
+    if wish.max_credits is not None and wish.max_credits < estimate.credits:
+        screen.say(f"That is more than --max-credits {wish.max_credits}", always=True)
     screen.say("Dry run: nothing was sent, nothing was paid")
-    return Exit.USAGE if summary.bad else Exit.DONE
+    return Exit.USAGE if summary.bad or estimate.repeated else Exit.DONE
 
 
 def _journal_of(wish: Wish) -> Path:

@@ -171,7 +171,9 @@ def _refuse_known(file: JournalFile, task_id: str | None) -> None:
 def _unsettled(file: JournalFile, key: str, *, has_id: bool) -> Job:
     job = file.find(key)
     if job is None:
-        raise InvalidRequestError(f"there is no job {key!r:.80}; see `veo-async jobs`", field="key")
+        raise InvalidRequestError(
+            f"there is no job {key!r:.80} here; see `veo-async jobs` for the keys", field="key"
+        )
     if job.state is JobState.SUBMITTED and has_id:
         return job  # an id that was wrong is corrected
     if job.state is JobState.INTENT:

@@ -17,6 +17,7 @@ _PHRASES: Final = (
         "try the command with --simulate, which needs none",
     ),
     (re.compile(r", or allow more time in Timeouts"), ""),
+    (re.compile(r"\bmax_credits\b"), "--max-credits"),
     (re.compile(r", or None for none"), ", or leave it out"),
     (re.compile(r"give an int "), "give a whole number "),
     (re.compile(r"attach to (it|its id)"), r"go on with \1"),
