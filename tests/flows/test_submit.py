@@ -395,18 +395,19 @@ async def test_a_slow_answer_keeps_its_slot(world):
 
 
 async def test_submits_that_were_turned_away_still_have_their_connect_retries(
-    unused_tcp_port,
+    unused_tcp_port, until
 ):
-    # The service refuses some submits and is then gone for a moment.
+    # The service refuses more submits than there are retries, asks for a second, and is gone.
     port = unused_tcp_port
-    retry = RetryPolicy(attempts=4, base=0.05, cap=0.05)
+    retry = RetryPolicy(attempts=8, base=0.05, cap=1.0)
     options = {"port": port, "time_scale": SCALE, "clip": (64, 36), "video_bytes": 0}
-    sim = Simulator(faults=["generate:status=429"], **options)
+    faults = ["generate:status=429:retry_after=0.01:times=9", "generate:status=429:retry_after=1"]
+    sim = Simulator(faults=faults, **options)
     async with VeoClient(sim.api_key, base_url=f"http://127.0.0.1:{port}", retry=retry) as veo:
         async with sim:
             submit = asyncio.create_task(veo.submit("a prompt"))
-            while len(sim.ledger.posts) < 5:
-                await asyncio.sleep(0.005)
+            await until(lambda: veo.statistics().retries == 10)
+        await until(lambda: veo.statistics().retries > 10)
         sim.clear_faults()
         async with sim:
             await submit
