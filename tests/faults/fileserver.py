@@ -286,6 +286,7 @@ class BreakingProxy:
         self.port = 0
         self._target = port
         self._busy: set[asyncio.Task[None]] = set()
+        self._writers: list[asyncio.StreamWriter] = []
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator["BreakingProxy"]:
@@ -299,22 +300,29 @@ class BreakingProxy:
                 task.cancel()
             if self._busy:
                 await asyncio.wait(self._busy)
+            for writer in self._writers:  # or what nobody reads keeps them open
+                writer.transport.abort()
+            await asyncio.sleep(0)  # their sockets are closed in the next turn
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._busy.add(task)
+        self._writers.append(writer)
         plan = self.script.pop(0) if self.script else None
-        up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._target)
-        sending = asyncio.create_task(_copy(reader, up_writer))
         try:
-            with contextlib.suppress(OSError, asyncio.CancelledError):
-                await _copy_until(up_reader, writer, plan)
+            up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._target)
+            self._writers.append(up_writer)
+            sending = asyncio.create_task(_copy(reader, up_writer))
+            try:
+                with contextlib.suppress(OSError, asyncio.CancelledError):
+                    await _copy_until(up_reader, writer, plan)
+            finally:
+                sending.cancel()
+                await asyncio.wait({sending})
+                up_writer.close()
+                writer.close()
         finally:
-            sending.cancel()
-            await asyncio.wait({sending})
-            up_writer.close()
-            writer.close()
             self._busy.discard(task)
 
 
