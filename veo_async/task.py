@@ -312,6 +312,9 @@ class Watcher:
             )
             self._known[task_id] = watched
             self._start(watched)
+        elif watched.ended:  # seen by this client since its journal was read
+            telling = settled(self._limiter.release(key), f"task {task_id}")
+            self._spawn(telling, may_be_withdrawn=lambda: False)
         return VideoTask(watched, self.watch)
 
     def watch(self, watched: Watched) -> None:
