@@ -3,7 +3,8 @@
 import asyncio
 import errno
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -63,23 +64,32 @@ class Fetching:
         """
         target = self._orders.target(entry.job)
         failures = 0
-        while True:
-            try:
-                return await self._saved(entry, video, target)
-            except FileExistsError:
-                return await self._obstructed(entry, video, target)
-            except (DownloadError, TransportError) as error:
-                failures += not _is_disk_full(error)
-                if _is_disk_full(error):
-                    await self._until_the_next_look(error)
-                elif self._is_worth_another_try(error, failures):
-                    await asyncio.sleep(self._runtime.settings.retry.cap)
-                else:
+        is_blocked = False
+        async with AsyncExitStack() as blocking:
+            while True:
+                try:
+                    return await self._saved(entry, video, target)
+                except FileExistsError:
+                    return await self._obstructed(entry, video, target)
+                except (DownloadError, TransportError) as error:
+                    is_full = _is_disk_full(error)
+                    failures += not is_full
+                    if is_full and not is_blocked:
+                        # Also while it is tried again: that is no sign yet that there is room.
+                        await blocking.enter_async_context(self._blocked(str(error)))
+                    elif not is_full:
+                        await blocking.aclose()
+                    is_blocked = is_full
+                    if is_full:
+                        await asyncio.sleep(DISK_SECONDS)
+                    elif self._is_worth_another_try(error, failures):
+                        await asyncio.sleep(self._runtime.settings.retry.cap)
+                    else:
+                        return await self.not_had(entry, error)
+                except AuthenticationError:
+                    raise
+                except (APIError, TaskFailedError, TaskTimeoutError) as error:  # no link any more
                     return await self.not_had(entry, error)
-            except AuthenticationError:
-                raise
-            except (APIError, TaskFailedError, TaskTimeoutError) as error:  # no link any more
-                return await self.not_had(entry, error)
 
     async def _obstructed(self, entry: Entry, video: Video, target: Path) -> BatchItem:
         job = entry.job
@@ -92,11 +102,12 @@ class Fetching:
         text = f"{target} stands in the way; move it and run the batch again"
         return self._orders.item(entry, Outcome.FAILED, DownloadError(text))
 
-    async def _until_the_next_look(self, error: VeoError) -> None:
+    @asynccontextmanager
+    async def _blocked(self, text: str) -> AsyncGenerator[None]:
         self.blocked += 1
         try:
-            async with self._pauses.reason("disk", str(error)):
-                await asyncio.sleep(DISK_SECONDS)
+            async with self._pauses.reason("disk", text):
+                yield
         finally:
             self.blocked -= 1
 

@@ -108,7 +108,6 @@ async def test_stopping_ends_submits_that_the_service_turns_away(tmp_path, until
         async with running(sim, prompts(30), tmp_path, client={"retry": retry}) as run:
             await until(lambda: run.count(RetryScheduled) > 0)
             run.batch.stop()
-            sim.clear_faults()
             async with asyncio.timeout(5):
                 outcomes = {item.outcome async for item in run.batch}
             assert outcomes == {"unpaid"}
