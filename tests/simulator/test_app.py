@@ -374,3 +374,36 @@ def test_many_clients_at_once() -> None:
         assert sorted(codes) == [200] * 10 + [429] * 40
         assert (len(sim.ledger), len(sim.ledger.posts)) == (10, 50)
         assert sim.ledger.peak_running == 10
+
+
+def test_a_connection_that_comes_in_while_it_is_left_is_closed(recwarn):
+    async def knock(port: int, calls: list[socket.socket]) -> None:
+        while True:
+            call = socket.socket()
+            calls.append(call)
+            call.setblocking(False)
+            try:
+                call.connect(("127.0.0.1", port))
+            except BlockingIOError:
+                pass
+            except OSError:
+                return
+            await asyncio.sleep(0)
+
+    async def leave(turns: int) -> None:
+        calls: list[socket.socket] = []
+        async with asyncio.TaskGroup() as group:
+            async with Simulator() as sim:
+                port = int(sim.base_url.rpartition(":")[2])
+                knocking = group.create_task(knock(port, calls))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+            knocking.cancel()
+        for call in calls:
+            call.close()
+        await asyncio.sleep(0)
+        gc.collect()
+
+    for turns in range(12):
+        asyncio.run(leave(turns))
+    assert not [str(warning.message) for warning in recwarn]

@@ -22,6 +22,7 @@ from veo_async.simulator.world import World
 
 _DEFAULTS: Final = Settings()
 
+_ACCEPTING_TURNS: Final = 5  # of the loop, until an accepted connection has its handler
 _BACKLOG: Final = 1024
 """Connections the kernel queues: a burst of clients must not run into retransmits."""
 
@@ -261,7 +262,7 @@ class Simulator:
         for app, listener in zip(apps, sockets, strict=True):
             runner = web.AppRunner(app, access_log=None, shutdown_timeout=_GRACE_SECONDS)
             await runner.setup()
-            stack.push_async_callback(runner.cleanup)
+            stack.push_async_callback(_close, runner, listener)
             await web.SockSite(runner, listener, backlog=_BACKLOG).start()
         world.clock.start()
         stack.callback(world.clock.stop)  # first of all: it wakes every waiting handler
@@ -325,6 +326,15 @@ def _listen(host: str, port: int) -> socket.socket:
         raise OSError(error.errno, reason) from error
     listener.setblocking(False)  # noqa: FBT003  its only form
     return listener
+
+
+async def _close(runner: web.AppRunner, listener: socket.socket) -> None:
+    # asyncio loses the socket of a connection that was accepted a moment before its server closes,
+    # so nothing is accepted any more, and what was gets the turns that it needs.
+    asyncio.get_running_loop().remove_reader(listener)
+    for _ in range(_ACCEPTING_TURNS):
+        await asyncio.sleep(0)
+    await runner.cleanup()
 
 
 async def _stop(task: "asyncio.Task[None]") -> None:
