@@ -23,6 +23,7 @@ __all__ = [
     "RateLimitError",
     "ServerError",
     "ServiceUnavailableError",
+    "SignatureError",
     "SubmitUncertainError",
     "TaskError",
     "TaskFailedError",
@@ -34,12 +35,20 @@ __all__ = [
     "UnexpectedResponseError",
     "ValidationError",
     "VeoError",
+    "WebhookError",
     "WrongLoopError",
 ]
 
 
 class VeoError(Exception):
-    """The root of everything this package raises."""
+    """The root of everything this package raises.
+
+    Attributes:
+        request_id: What names the failed request in this process's log lines and events; None where
+            no request to the API failed.
+    """
+
+    request_id: str | None = None
 
 
 class ConfigurationError(VeoError, ValueError):
@@ -260,3 +269,23 @@ class TruncatedError(DownloadError):
 
 class NotAnMP4Error(DownloadError):
     """What arrived is not a whole MP4 file."""
+
+
+class WebhookError(VeoError):
+    """A callback was refused. Answer it with `status`; nothing was believed of it.
+
+    Attributes:
+        status: The HTTP status to answer with: 400 for what is no callback, 413, 415, 404 for one
+            that nobody waits for, 503 for one that could not be kept and should be sent again.
+    """
+
+    def __init__(self, message: str = "", *, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class SignatureError(WebhookError):
+    """A callback is not signed, wrongly signed, or was signed too long ago. Answer 401."""
+
+    def __init__(self, message: str = "", *, status: int = 401) -> None:
+        super().__init__(message, status=status)

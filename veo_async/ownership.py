@@ -9,7 +9,8 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from contextvars import ContextVar, copy_context
+from typing import Any, Final, TypeVar
 
 import anyio
 
@@ -18,23 +19,38 @@ from veo_async.errors import ClientClosedError, WrongLoopError
 __all__: list[str] = []
 
 _T = TypeVar("_T")
-_log = logging.getLogger("veo_async")
+_CLEANUP_SHARE: Final = 0.2  # of the time to close, for what follows a cancellation
+_CLEANUP_SECONDS: Final = 1.0  # at least: a commit on a busy disk
+_LOOK_SECONDS: Final = 0.2  # between two looks for work that was started meanwhile
+_log = logging.getLogger(__name__)
 
 
 async def finished(work: "asyncio.Task[_T]") -> _T:
     """Return what `work` returns, and never leave before it is done.
 
-    A cancellation that arrives meanwhile is raised afterwards.
+    A cancellation that arrives meanwhile is raised afterwards, and at once where the client that
+    owns the caller was closed and has waited long enough.
     """
-    cancelled = await _ended(work)
+    owner = _owner.get()
+    cancelled = await _ended(work, owner)
     if cancelled is not None:
-        if not work.cancelled():
-            work.exception()  # looked at, so that it is not reported as never retrieved
+        if not work.done():
+            work.cancel()
+            work.add_done_callback(_looked_at)
+        else:
+            _looked_at(work)
         raise cancelled
     return work.result()
 
 
-async def _ended(work: "asyncio.Task[Any]") -> asyncio.CancelledError | None:
+def _looked_at(work: "asyncio.Task[Any]") -> None:
+    if not work.cancelled():
+        work.exception()  # or it would be reported as never retrieved
+
+
+async def _ended(
+    work: "asyncio.Task[Any]", owner: "OwnedTasks | None"
+) -> asyncio.CancelledError | None:
     """Wait until `work` is done, and return the last cancellation that arrived meanwhile."""
     cancelled: asyncio.CancelledError | None = None
     with anyio.CancelScope(shield=True):  # or a cancelled scope would cancel again at every turn
@@ -43,6 +59,8 @@ async def _ended(work: "asyncio.Task[Any]") -> asyncio.CancelledError | None:
                 await asyncio.wait({work})
             except asyncio.CancelledError as error:
                 cancelled = error
+                if owner is not None and owner.has_given_up:
+                    break
     return cancelled
 
 
@@ -105,25 +123,43 @@ class Home:
             )
 
 
+# Whose work the running task is, as far as it is a client's.
+_owner: ContextVar["OwnedTasks | None"] = ContextVar("veo_async_owner", default=None)
+
+
 class OwnedTasks:
-    """The running work of one client."""
+    """The running work of one client.
+
+    Attributes:
+        has_given_up: Whether the time is up in which what cannot be cut off could end.
+    """
 
     def __init__(self) -> None:
+        self.has_given_up: bool = False
         self._tasks: dict[asyncio.Task[Any], Callable[[], bool]] = {}
+        self._calls: dict[asyncio.Task[Any], asyncio.Future[None]] = {}
 
     def spawn(
         self, work: Coroutine[Any, Any, _T], *, may_be_withdrawn: Callable[[], bool] = lambda: True
     ) -> "asyncio.Task[_T]":
         """Start work that nobody waits for."""
-        task = asyncio.get_running_loop().create_task(work)
+        context = copy_context()
+        context.run(_owner.set, self)
+        task = asyncio.get_running_loop().create_task(work, context=context)
         self._tasks[task] = may_be_withdrawn
         task.add_done_callback(self._forget)
         return task
 
     def _forget(self, task: "asyncio.Task[Any]") -> None:
         self._tasks.pop(task, None)
+        self._let_go(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.debug("%s ended with %r", task.get_coro(), error)
+
+    def _let_go(self, task: "asyncio.Task[Any]") -> None:
+        over = self._calls.pop(task, None)
+        if over is not None and not over.done():
+            over.set_result(None)
 
     async def call(
         self, work: Coroutine[Any, Any, _T], *, may_be_withdrawn: Callable[[], bool]
@@ -134,32 +170,66 @@ class OwnedTasks:
             ClientClosedError: The client was closed first.
         """
         task = self.spawn(work, may_be_withdrawn=may_be_withdrawn)
+        over = self._calls[task] = asyncio.get_running_loop().create_future()
         try:
-            await asyncio.wait({task})
+            await over
         except asyncio.CancelledError:
             if may_be_withdrawn():
                 task.cancel()
-                await _ended(task)
+                await _ended(task, self)
             raise
-        if task.cancelled():
+        if not task.done() or task.cancelled():
             raise ClientClosedError(
                 "the client was closed while this was under way; use a client that is open"
             )
         return task.result()
 
-    async def drain(self, seconds: float) -> None:
-        """Withdraw what may be, give the rest so many seconds, then cancel it as well."""
+    async def drain(self, seconds: float) -> bool:
+        """Withdraw what may be, give the rest its time, then cancel it as well.
+
+        Args:
+            seconds: How long all of it may take. The last part of it is for what was cancelled and
+                has to write something down, or waits for a disk.
+
+        Returns:
+            Whether everything has ended.
+        """
+        clock = asyncio.get_running_loop().time
+        answered = clock() + seconds * (1 - _CLEANUP_SHARE)
+        end = answered + max(seconds * _CLEANUP_SHARE, _CLEANUP_SECONDS)
         must_finish: set[asyncio.Task[Any]] = set()
+        cancelled: set[asyncio.Task[Any]] = set()
         for task, may_be_withdrawn in self._tasks.items():
             if may_be_withdrawn():
                 task.cancel()
+                cancelled.add(task)
             else:
                 must_finish.add(task)
         if must_finish:
-            await asyncio.wait(must_finish, timeout=seconds)
+            await asyncio.wait(must_finish, timeout=answered - clock())
         # Work that ended may have started new work, such as the watching of a new task.
-        while self._tasks:
-            for task in self._tasks:
+        while self._tasks and (left := end - clock()) > 0:
+            for task in self._tasks.keys() - cancelled:
                 task.cancel()
-            await asyncio.wait(self._tasks)
+                cancelled.add(task)
+            await asyncio.wait(self._tasks, timeout=min(left, _LOOK_SECONDS))
             await asyncio.sleep(0)  # done callbacks, which empty the dict, run one turn later
+        if self._tasks:
+            await self._give_up()
+        return not self.has_given_up
+
+    async def _give_up(self) -> None:
+        """Leave behind what waits for something that does not come: a dead disk, a limiter."""
+        self.has_given_up = True
+        _log.warning(
+            "closed while %d steps had not ended, such as %s; they are left behind, look at the"
+            " disk and the limiter",
+            len(self._tasks),
+            getattr(next(iter(self._tasks)).get_coro(), "__qualname__", "a step"),
+        )
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.wait(self._tasks, timeout=_LOOK_SECONDS)
+        await asyncio.sleep(0)
+        for task in self._tasks:  # which swallow cancellations
+            self._let_go(task)

@@ -7,7 +7,9 @@ and what passes through aiohttp (a cancellation, a limiter's error) leaves its f
 
 import asyncio
 import itertools
+import logging
 import os
+import re
 import ssl as ssl_module
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -46,7 +48,13 @@ __all__: list[str] = []
 
 Leaving: TypeAlias = Callable[[], Awaitable[None]]
 
+_log = logging.getLogger(__name__)
+
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+# The live service has none of its own (live 2.1), but gateways and its edge do.
+_ID_HEADERS: Final = ("X-Request-Id", "X-Trace-Id", "X-Correlation-Id", "CF-Ray")
+_LONGEST_ID: Final = 128  # a longer one is no name but a message
+_QUERY: Final = re.compile(r"(https?://[^\s?'\"<>]*)\?[^\s'\"<>]*")
 _POOL_SIZE: Final = 100
 _DNS_SECONDS: Final = 60
 _SHORTEST_SECRET: Final = 16  # a shorter "key" is a word of some test, which may stand anywhere
@@ -226,7 +234,15 @@ class Transport:
                 status=response.status,
                 body=self._hidden(body).encode("latin-1"),
                 retry_after=retry_after(response.headers.get("Retry-After"), datetime.now(UTC)),
+                service_id=self._service_id(response.headers),
             )
+
+    def _service_id(self, headers: Mapping[str, str]) -> str | None:
+        for name in _ID_HEADERS:
+            text = headers.get(name, "")
+            if text and len(text) <= _LONGEST_ID and text.isascii() and text.isprintable():
+                return self._hidden(text)
+        return None
 
     def _hidden(self, text: str) -> str:
         """Return a text of the other side without the key, which some hosts repeat in errors."""
@@ -258,6 +274,7 @@ class Transport:
         url = _parsed(link)
         for _ in range(MAX_REDIRECTS + 1):
             response = await self._get(url, headers)
+            _log.debug("GET of a video from %s: %d", url.raw_host, response.status)
             location = response.headers.get("Location")
             if response.status not in _REDIRECTS or location is None:
                 return response
@@ -344,8 +361,8 @@ def _parsed(link: str, base: URL | None = None) -> URL:
     address = _web_address(link, base)
     if address is None:
         raise DownloadError(
-            f"a video's link leads to {link[:100]!r}, which is no http(s) URL; ask for the link"
-            " again"
+            f"a video's link leads to {link.partition('?')[0][:100]!r}, which is no http(s) URL;"
+            " ask for the link again"
         )
     return address
 
@@ -430,7 +447,8 @@ def _reason(error: Exception) -> str:
 def _mapped(
     error: Exception, what: str, *, sent: bool = True, hide: Callable[[str], str] = str
 ) -> TransportError:
-    text = hide(f"{what} failed: {_reason(error)}".rstrip(": "))
+    # A link's query may be a signature with which anybody gets the video.
+    text = _QUERY.sub(r"\1?…", hide(f"{what} failed: {_reason(error)}".rstrip(": ")))
     unreachable = aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError | gaierror
     if isinstance(error, unreachable):
         return ConnectError(f"{text}; check the network, the base URL and any proxy")

@@ -1,15 +1,21 @@
 """Opened and closed anywhere, many times, with nothing left behind."""
 
 import asyncio
+import contextlib
 import gc
 import multiprocessing
 import os
+import pickle
 import socket
 import threading
 import warnings
+import weakref
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import aiohttp
+import attrs
 import pytest
 from aiohttp import web
 
@@ -21,6 +27,7 @@ from veo_async import (
     NotFoundError,
     PollPolicy,
     Statistics,
+    SubmitUncertainError,
     VeoClient,
     VideoTask,
     WrongLoopError,
@@ -148,22 +155,29 @@ async def test_closing_ends_what_runs_and_names_what_goes_on(world, caplog):
         assert all(task.id in caplog.text for task in tasks)
 
 
-async def test_many_clients_leave_nothing_behind():
-    async with Simulator(time_scale=100, generation_seconds=10_000, max_tasks=1000) as sim:
-        sim_options = {"base_url": sim.base_url, "pace": None, "max_tasks": 1000}
-        sizes: list[tuple[int, int, int]] = []
-        for round_number in range(60):
-            async with VeoClient(sim.api_key, **sim_options) as veo:
-                if round_number % 20 == 0:
-                    await veo.submit("a prompt")
-                else:
-                    with pytest.raises(Exception, match="404"):
-                        await veo.status("nobody")
-            if round_number in {9, 59}:
+async def test_many_clients_leave_nothing_behind(until):
+    """Opened, used for a paid submit, and closed, two hundred times."""
+    options = {"generation_seconds": 10_000, "max_tasks": 1000, "create_rate": None}
+    async with Simulator(time_scale=100, credits=10**6, **options) as sim:
+        settings = {"base_url": sim.base_url, "pace": None, "max_tasks": 1000}
+        clients: weakref.WeakSet[VeoClient] = weakref.WeakSet()
+        tasks = len(asyncio.all_tasks())
+        before = (0, 0)
+        for round_number in range(201):
+            async with VeoClient(sim.api_key, **settings) as veo:
+                clients.add(veo)
+                await veo.submit("a prompt")
+            del veo
+            if round_number == 0:  # what is made once and for all
                 gc.collect()
-                await asyncio.sleep(0.05)
-                sizes.append((descriptors(), threading.active_count(), len(asyncio.all_tasks())))
-        assert sizes[0] == sizes[1]
+                await until(lambda: len(asyncio.all_tasks()) == tasks)
+                before = descriptors(), threading.active_count()
+        gc.collect()
+        assert len(clients) == 0
+        # The simulator closes its side of a connection a moment after the client did.
+        await until(lambda: descriptors() <= before[0] and threading.active_count() <= before[1])
+        await until(lambda: len(asyncio.all_tasks()) == tasks)
+        assert len(sim.ledger.posts) == 201
 
 
 async def test_a_client_that_was_not_closed_says_so():
@@ -236,24 +250,180 @@ def test_a_client_may_be_made_before_the_loop_and_one_after_the_other():
         asyncio.run(main())
 
 
-def _child(queue: "multiprocessing.Queue[str]", veo: VeoClient) -> None:
-    try:
-        veo._started()
-    except Exception as error:  # noqa: BLE001
-        queue.put(type(error).__name__)
+async def test_closing_it_in_another_loop_says_so_and_leaves_it_open(world):
+    async with world() as w:
+        await w.veo.__aenter__()
+        with pytest.raises(WrongLoopError):
+            await asyncio.to_thread(asyncio.run, w.veo.aclose())
+        assert (await w.veo.submit("a prompt")).id
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+async def test_it_is_opened_used_and_closed_by_three_tasks(world):
+    """As web frameworks do it."""
+    async with world() as w:
+        veo = VeoClient(w.sim.api_key, base_url=w.sim.base_url, poll=PollPolicy(interval=0.05))
+        await asyncio.create_task(veo.__aenter__())
+        assert (await asyncio.create_task(veo.generate("a prompt"))).url
+        await asyncio.create_task(veo.__aexit__(None, None, None))
+        assert "closed" in repr(veo)
+
+
+def test_eight_threads_each_with_a_loop_and_a_client(tmp_path):
+    async def one(sim: Simulator, name: str) -> None:
+        poll = PollPolicy(interval=0.05)
+        async with VeoClient(sim.api_key, base_url=sim.base_url, poll=poll, max_tasks=1) as veo:
+            for n in range(2):
+                video = await veo.generate(f"{name} {n}")
+                saved = await veo.download(video, tmp_path / f"{name} {n}.mp4")
+                assert saved.path.stat().st_size == saved.size
+
+    small = {"video_bytes": 20_000, "clip": (64, 36), "create_rate": None}
+    with Simulator(time_scale=100, generation_seconds=20, **small) as sim:
+        with ThreadPoolExecutor(8) as threads:
+            deque(threads.map(lambda n: asyncio.run(one(sim, f"thread {n}")), range(8)))
+        assert len([*tmp_path.glob("*.mp4")]) == 16
+        assert len({charge.task_id for charge in sim.ledger}) == 16
+
+
+async def test_two_clients_and_the_application_share_a_pool(world):
+    connector = aiohttp.TCPConnector()
+    async with world(connector=connector) as w, aiohttp.ClientSession(connector=connector) as app:
+        options = {"base_url": w.sim.base_url, "connector": connector}
+        async with VeoClient(w.sim.api_key, **options) as other:
+            first, second = await asyncio.gather(w.veo.submit("one"), other.submit("two"))
+            assert first.id != second.id
+        assert not connector.closed
+        assert (await w.veo.generate("three")).url
+        async with app.get(w.sim.base_url) as answer:
+            assert answer.status
+        await w.veo.aclose()
+        assert not connector.closed
+        async with app.get(w.sim.base_url) as answer:
+            assert answer.status
+    assert connector.closed, "by the application's session, which owns it"
+
+
+# --- forks
+
+
+def _uses(veo: VeoClient) -> list[str]:
+    """Try everything in a process that has no right to, and say what came of it."""
+    said = []
+    for use in (
+        lambda: veo.task("x"),
+        lambda: asyncio.run(veo.submit("a prompt")),
+        lambda: asyncio.run(veo.status("x")),
+        lambda: asyncio.run(veo.download("x", "x.mp4")),
+        lambda: asyncio.run(veo.aclose()),
+    ):
+        try:
+            use()
+        except Exception as error:  # noqa: BLE001  # its name is what is asked for
+            said.append(type(error).__name__)
+    return said
+
+
+def _child(queue: "multiprocessing.Queue[list[str]]", veo: VeoClient) -> None:
+    queue.put(_uses(veo))
+
+
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+
+
+@forks
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-async def test_after_a_fork_it_says_so():
-    async with VeoClient("key", base_url="http://127.0.0.1:9") as veo:
+async def test_after_a_fork_of_multiprocessing_it_says_so(world):
+    async with world(sim={"generation_seconds": 10_000}) as w:
+        await w.veo.submit("of the parent")
+        context = multiprocessing.get_context("fork")
+        queue: multiprocessing.Queue[list[str]] = context.Queue()
+        child = context.Process(target=_child, args=(queue, w.veo))
+        child.start()
+        names = await asyncio.to_thread(queue.get, timeout=20)
+        await asyncio.to_thread(child.join)
+        assert names == ["WrongLoopError"] * 5
+        assert len(w.sim.ledger.posts) == 1
+        assert (await w.veo.submit("of the parent again")).id
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+async def test_it_is_not_sent_to_another_process(method):
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip("not on this platform")
+    async with VeoClient("a-key-that-must-not-travel", base_url="http://127.0.0.1:9") as veo:
+        context = multiprocessing.get_context(method)
+        child = context.Process(target=_uses, args=(veo,))
+        with pytest.raises(WrongLoopError, match="make one there"):
+            await asyncio.to_thread(child.start)
+        with pytest.raises(WrongLoopError):
+            pickle.dumps(veo)
+
+
+@forks
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+async def test_a_child_that_lets_go_of_it_leaves_the_parents_connections_alone(until):
+    """Parent and child share what the system knows of the parent's loop and its sockets."""
+    ports: list[int] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        ports.append(request.transport.get_extra_info("peername")[1])
+        return web.json_response({"code": 401, "msg": "no"})
+
+    app = web.Application()
+    app.router.add_route("*", "/{tail:.*}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    holder = [VeoClient("key", base_url=site.name)]
+    with pytest.raises(AuthenticationError):
+        await holder[0].status("x")
+    pid = os.fork()
+    if pid == 0:
+        with contextlib.suppress(BaseException):
+            holder.clear()
+            gc.collect()
+        os._exit(0)
+    await asyncio.to_thread(os.waitpid, pid, 0)
+    async with asyncio.timeout(20):
+        with pytest.raises(AuthenticationError):
+            await holder[0].status("x")
+    assert len(ports) == 2
+    assert ports[0] == ports[1], "the connection was kept"
+    await holder[0].aclose()
+    await runner.cleanup()
+
+
+def _works(veo: VeoClient, queue: "multiprocessing.Queue[str]") -> None:
+    async def main() -> str:
+        async with veo:
+            return (await veo.generate("of the child")).task_id
+
+    queue.put(asyncio.run(main()))
+
+
+@forks
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_client_made_before_the_fork_and_first_used_after_it_works():
+    """As servers do that load the application before they fork their workers."""
+    with Simulator(time_scale=100, generation_seconds=20) as sim:
+        veo = VeoClient(sim.api_key, base_url=sim.base_url, poll=PollPolicy(interval=0.05))
         context = multiprocessing.get_context("fork")
         queue: multiprocessing.Queue[str] = context.Queue()
-        child = context.Process(target=_child, args=(queue, veo))
-        child.start()
-        name = await asyncio.to_thread(queue.get, timeout=20)
-        await asyncio.to_thread(child.join)
-        assert name == "WrongLoopError"
+        children = [context.Process(target=_works, args=(veo, queue)) for _ in range(2)]
+        for child in children:
+            child.start()
+        ids = {queue.get(timeout=60) for _ in children}
+        for child in children:
+            child.join()
+        assert ids == {charge.task_id for charge in sim.ledger}
+        assert len(ids) == 2
+        assert asyncio.run(_made_by(veo)) not in ids
+
+
+async def _made_by(veo: VeoClient) -> str:
+    async with veo:
+        return (await veo.generate("of the parent")).task_id
 
 
 async def test_statistics_tell_what_is_going_on(world):
@@ -268,18 +438,90 @@ async def test_statistics_tell_what_is_going_on(world):
             wait.cancel()
 
 
-@pytest.mark.parametrize("loop", ["uvloop"])
-def test_it_runs_on_uvloop(loop, tmp_path):
-    uvloop = pytest.importorskip(loop)
+async def test_statistics_before_the_first_use_and_after_the_end(world):
+    async with world(max_tasks=3, sim={"generation_seconds": 20}) as w:
+        nothing = Statistics(slots_total=3, slots_in_use=0, slots_waiting=0)
+        unused = VeoClient("key", max_tasks=3)
+        assert unused.statistics() == nothing
+        video = await w.veo.generate("a prompt")
+        async with w.veo.stream(video) as body:
+            size = sum([len(piece) async for piece in body])
+        await w.veo.aclose()
+        end = w.veo.statistics()
+        assert (end.slots_in_use, end.tasks_watched, end.downloads_active) == (0, 0, 0)
+        assert (end.bytes_downloaded, end.retries) == (size, 0)
+        assert end.requests == sum(w.sim.ledger.requests.values())
+        with pytest.raises(attrs.exceptions.FrozenInstanceError):
+            end.requests = 0
 
-    async def main() -> None:
-        async with Simulator(time_scale=100, generation_seconds=20) as sim:
-            poll = PollPolicy(interval=0.05)
-            async with VeoClient(sim.api_key, base_url=sim.base_url, poll=poll) as veo:
-                saved = await veo.download(await veo.generate("a prompt"), tmp_path / "x.mp4")
-                assert saved.path.stat().st_size == saved.size
 
-    uvloop.run(main())
+async def test_statistics_of_downloads_under_way(world, until, tmp_path):
+    async with world(max_downloads=2, sim={"video_bytes": 100_000}) as w:
+        videos = [await w.veo.generate(f"prompt {n}") for n in range(4)]
+        w.sim.add_fault("video:stall_at=50000")
+        loads = [
+            asyncio.create_task(w.veo.download(video, tmp_path / video.task_id)) for video in videos
+        ]
+        await until(lambda: w.veo.statistics().downloads_waiting == 2)
+        assert w.veo.statistics().downloads_active == 2
+        for load in loads:
+            load.cancel()
+        await asyncio.wait(loads)
+        now = w.veo.statistics()
+        assert (now.downloads_active, now.downloads_waiting) == (0, 0)
+
+
+# --- another event loop than asyncio's own
+
+uvloop = pytest.mark.parametrize(
+    "anyio_backend", [pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop")]
+)
+
+
+@uvloop
+async def test_a_video_on_uvloop(world, tmp_path, anyio_backend):
+    assert type(asyncio.get_running_loop()).__module__ == "uvloop"
+    async with world() as w:
+        saved = await w.veo.download(await w.veo.generate("a prompt"), tmp_path / "x.mp4")
+        assert saved.path.stat().st_size == saved.size
+
+
+@uvloop
+async def test_a_batch_with_failures_on_uvloop(world, tmp_path, anyio_backend):
+    faults = ["record-info:status=503:every=3", "video:cut_at=10000:times=2"]
+    async with world(sim={"faults": faults, "video_bytes": 50_000}) as w:
+        prompts = ["one", "two", "three [fail]"]
+        async with w.veo.batch(prompts, directory=tmp_path) as batch:
+            outcomes = sorted([str(item.outcome) async for item in batch])
+        assert outcomes == ["downloaded", "downloaded", "failed"]
+
+
+@uvloop
+async def test_cancelled_submits_and_a_lost_answer_on_uvloop(world, until, anyio_backend):
+    faults = ["generate:lose_answer:match=lost"]
+    async with world(max_tasks=2, sim={"faults": faults, "generation_seconds": 10_000}) as w:
+        await w.veo.submit("goes on")
+        with pytest.raises(SubmitUncertainError):
+            await w.veo.submit("lost")
+        waiting = asyncio.create_task(w.veo.submit("waits"))
+        await until(lambda: w.veo.statistics().slots_waiting == 1)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert len(w.sim.ledger.posts) == 2
+
+
+@uvloop
+async def test_closing_amid_a_download_on_uvloop(world, until, tmp_path, anyio_backend):
+    async with world(sim={"video_bytes": 3_000_000}) as w:
+        video = await w.veo.generate("a prompt")
+        w.sim.add_fault("video:stall_at=2500000:times=1")
+        loading = asyncio.create_task(w.veo.download(video, tmp_path / "x.mp4"))
+        await until(lambda: w.veo.statistics().bytes_downloaded > 2_000_000)
+        await w.veo.aclose()
+        with pytest.raises(ClientClosedError):
+            await loading
+        assert (tmp_path / "x.mp4.part").stat().st_size > 2_000_000
 
 
 async def test_a_wait_that_meets_aclose_ends(world):

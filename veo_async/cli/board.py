@@ -8,6 +8,7 @@ import attrs
 from veo_async.cli.stage import BAR_CELLS, Stage
 from veo_async.cli.wording import clock, lasted, megabytes, without_remedy
 from veo_async.events import (
+    DownloadFailed,
     DownloadProgress,
     DownloadStarted,
     Event,
@@ -16,6 +17,8 @@ from veo_async.events import (
     SubmitsPaused,
     SubmitsResumed,
     SubmitStarted,
+    SubmitWithdrawn,
+    TaskEnded,
     TaskSubmitted,
     TaskUpdated,
 )
@@ -104,8 +107,10 @@ class Board(Stage):
                 slot = self.tasks.get(event.key)
                 if slot is not None:
                     slot.task_id, slot.began = event.task_id, now
-            case SubmitFailed():
+            case SubmitFailed() | SubmitWithdrawn() | TaskEnded():
                 self.tasks.pop(event.key, None)
+            case DownloadFailed():
+                self.transfers.pop(event.task_id, None)
             case TaskUpdated():
                 self._updated(event, now)
             case DownloadStarted():

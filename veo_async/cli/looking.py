@@ -8,11 +8,12 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit, urlunsplit
 
 import attrs
 import click
 
-from veo_async import gallery
+from veo_async import gallery, settling
 from veo_async.cli import output
 from veo_async.cli.exits import Exit
 from veo_async.cli.options import Common
@@ -20,28 +21,56 @@ from veo_async.cli.running import screen_of
 from veo_async.cli.screen import Screen
 from veo_async.cli.wording import shown
 from veo_async.database import JOURNAL_NAME
-from veo_async.errors import DownloadError, InvalidRequestError, JournalError
+from veo_async.errors import DownloadError
 from veo_async.jobs import Job
+from veo_async.journal import FilePlace, JournalPlace
 from veo_async.journal_file import JournalFile, read_journal
 from veo_async.lanes import run_of
 from veo_async.protocol.jobs import JobState
-from veo_async.protocol.reading import as_id
+from veo_async.shared import Owner, SharedJournalFile
 
 __all__: list[str] = []
 
 _PROMPT_CELLS: Final = 60
+_SERVERS: Final = ("postgresql://", "postgres://")
 _UNKNOWN: Final = frozenset({JobState.UNKNOWN, JobState.INTENT})
 _FAILED: Final = frozenset({JobState.FAILED, JobState.EXPIRED, JobState.REJECTED})
 
 
+def _place(folder: str, journal: str | None) -> JournalPlace:
+    if journal is not None and journal.startswith(_SERVERS):
+        from veo_async.integrations.postgres import PostgresJournal  # noqa: PLC0415  # an extra
+
+        return PostgresJournal(journal)
+    return FilePlace(Path(folder) / JOURNAL_NAME if journal is None else Path(journal))
+
+
 @contextmanager
 def _journal(folder: str, journal: str | None) -> Generator[JournalFile]:
-    path = Path(folder) / JOURNAL_NAME if journal is None else Path(journal)
-    file = read_journal(path, Path(folder))
+    place = _place(folder, journal)
+    if isinstance(place, FilePlace):
+        file = read_journal(place.path, Path(folder))
+    else:
+        file = JournalFile(place.open_store(None), Path(folder))
     try:
         yield file
     finally:
         file.close()
+
+
+@contextmanager
+def _open_for_settling(folder: str, journal: str | None) -> Generator[JournalFile]:
+    """Open a journal, also one that workers share at this moment; not one of a batch that runs."""
+    with _journal(folder, journal) as file:
+        if not file.is_live:
+            yield file
+            return
+    store = _place(folder, journal).open_store(None)
+    shared = SharedJournalFile(store, Path(folder), Owner.new())
+    try:
+        yield shared
+    finally:
+        shared.close()
 
 
 def list_jobs(
@@ -117,13 +146,20 @@ def _say_how_to_settle(
         "Look for these prompts at https://kie.ai/logs. Where there is a task, give its id; where"
         " there is none, say so:"
     )
-    elsewhere = [] if journal is None else ["--journal", journal]
+    elsewhere = [] if journal is None else ["--journal", _without_password(journal)]
     for job in uncertain[:3]:
         # A key that looks like an option would be taken for one.
         words = ["veo-async", "resolve", *elsewhere]
         named = ["--", folder, job.key]
         screen.command(shlex.join([*words, "--task-id", "ID", *named]))
         screen.command(shlex.join([*words, "--not-created", *named]))
+
+
+def _without_password(journal: str) -> str:
+    parts = urlsplit(journal)
+    if not journal.startswith(_SERVERS) or parts.password is None:
+        return journal
+    return urlunsplit(parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", "@", 1)))
 
 
 def settle(
@@ -138,53 +174,13 @@ def settle(
     """Write down what became of a submit whose answer was lost."""
     if (task_id is None) is not not_created:
         raise click.UsageError("give either --task-id ID or --not-created")
-    if task_id is not None and as_id(task_id) is None:
-        raise InvalidRequestError(
-            f"task_id is {task_id!r:.80}; give the id that the service gave", field="task_id"
-        )
-    with _journal(folder, journal) as file:
-        if file.is_live:
-            raise JournalError(f"the batch in {folder} is running; stop it first", path=folder)
-        job = _unsettled(file, key, has_id=task_id is not None)
-        _refuse_known(file, task_id)
-        now = datetime.now(UTC).timestamp()
-        if task_id is None:
-            job = file.not_created(job, now=now)
-        else:
-            job = file.accepted(job, task_id, now=now)
+    with _open_for_settling(folder, journal) as file:
+        job = settling.settle(file, key, task_id=task_id, now=datetime.now(UTC).timestamp())
     screen = screen_of(common)
     if common.is_json:
         output.write(_json(job, job.state))
     screen.say("Settled. The next run of the batch goes on from it")
     return Exit.DONE
-
-
-def _refuse_known(file: JournalFile, task_id: str | None) -> None:
-    other = None if task_id is None else file.of_task(task_id)
-    if other is not None:
-        raise InvalidRequestError(
-            f"task {task_id} is the one of job {other.key} already; look for another one",
-            field="task_id",
-        )
-
-
-def _unsettled(file: JournalFile, key: str, *, has_id: bool) -> Job:
-    job = file.find(key)
-    if job is None:
-        raise InvalidRequestError(
-            f"there is no job {key!r:.80} here; see `veo-async jobs` for the keys", field="key"
-        )
-    if job.state is JobState.SUBMITTED and has_id:
-        return job  # an id that was wrong is corrected
-    if job.state is JobState.INTENT:
-        job = file.lost(job, {"error_kind": "SubmitUncertainError"})
-    if job.state is not JobState.UNKNOWN:
-        raise InvalidRequestError(
-            f"job {key} is {job.state}, and only an unknown one can be settled; see `veo-async"
-            " jobs`",
-            field="key",
-        )
-    return job
 
 
 def write_page(common: Common, folder: str, journal: str | None, page: str | None) -> int:

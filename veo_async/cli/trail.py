@@ -10,6 +10,7 @@ from veo_async.events import (
     Event,
     SubmitFailed,
     SubmitStarted,
+    SubmitWithdrawn,
     TaskSubmitted,
 )
 
@@ -58,6 +59,8 @@ class Trail:
             case TaskSubmitted():
                 self.submit = Submit.TAKEN
                 self.task_id = event.task_id
+            case SubmitWithdrawn():
+                self.submit = Submit.NONE
             case SubmitFailed():
                 self.submit = Submit.UNCERTAIN if event.is_uncertain else Submit.REFUSED
                 self.reason = event.error

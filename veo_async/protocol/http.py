@@ -34,8 +34,10 @@ class HttpResponse:
         status: HTTP status.
         body: The whole body.
         retry_after: Seconds of a readable `Retry-After` header.
+        service_id: What the service's side calls the request, if a header says so.
     """
 
     status: int
     body: bytes
     retry_after: float | None = None
+    service_id: str | None = None

@@ -1,0 +1,1 @@
+"""What needs a library or a system of its own, each behind its extra."""
