@@ -8,9 +8,9 @@ longest plausible age has passed.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from contextlib import suppress
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import attrs
 
@@ -18,8 +18,9 @@ from veo_async.errors import ConfigurationError, LimiterError, VeoError
 from veo_async.ownership import uncut
 from veo_async.settings import LIMITER_SECONDS, MAX_TASKS
 
-__all__ = ["LimiterStatistics", "LocalLimiter", "TaskLimiter"]
+__all__ = ["LimiterMember", "LimiterStatistics", "LocalLimiter", "SharedTaskLimiter", "TaskLimiter"]
 
+_T = TypeVar("_T")
 _log = logging.getLogger("veo_async")
 
 
@@ -72,6 +73,85 @@ class TaskLimiter(Protocol):
 
     def statistics(self) -> LimiterStatistics:
         """Return a snapshot."""
+        ...
+
+
+class LimiterMember(Protocol):
+    """A client, as a shared limiter sees it. All of it is called on the client's loop."""
+
+    def adopt(self, task_id: str, key: str, age: float, /) -> None:
+        """Poll a task whose holder has gone, and release its slot in the end.
+
+        Args:
+            task_id: The service's id.
+            key: What names its slot.
+            age: Seconds since its submit.
+        """
+        ...
+
+    def lost(self, error: str, /) -> None:
+        """Take note that the slots cannot be counted for now, and why."""
+        ...
+
+    def restored(self, seconds: float, /) -> None:
+        """Take note that they are counted again, after so many seconds."""
+        ...
+
+
+@runtime_checkable
+class SharedTaskLimiter(TaskLimiter, Protocol):
+    """A limiter whose slots are shared between clients, processes or hosts: its members.
+
+    What only `TaskLimiter` demands is enough for a client. What is added here lets a living member
+    go on with the tasks of a dead one, and lets all of them keep one pace.
+    """
+
+    def join(self, member: LimiterMember) -> None:
+        """Take a client in, in its running loop.
+
+        Args:
+            member: The client, which is given tasks that others left.
+
+        Raises:
+            WrongLoopError: The limiter is in use in another event loop or process.
+        """
+        ...
+
+    async def leave(self, member: LimiterMember, keys: Iterable[str]) -> None:
+        """Let a client go, and everything with the last one.
+
+        Args:
+            member: The client that joined.
+            keys: The slots of tasks that it no longer watches; another member takes them over.
+        """
+        ...
+
+    async def occupy_task(self, key: str, seconds: float, task_id: str) -> None:
+        """Hold a slot as `occupy` does, for a task that another member may take over.
+
+        Args:
+            key: What names the slot.
+            seconds: How long the task may run at most.
+            task_id: The service's id.
+
+        Raises:
+            LimiterError: The slots cannot be counted.
+        """
+        ...
+
+    async def depart(self, count: int, seconds: float) -> float:
+        """Count one create of all members, unless the last seconds have so many.
+
+        Args:
+            count: How many may pass.
+            seconds: In how many seconds.
+
+        Returns:
+            0 if it may leave now, otherwise the seconds after which to ask again.
+
+        Raises:
+            LimiterError: The creates cannot be counted.
+        """
         ...
 
 
@@ -173,10 +253,14 @@ class PaceGate:
     Args:
         pace: The count and the window in seconds, or None to let everyone pass who need not wait
             because the service asked for it.
+        shared: Who counts, besides, those that other clients let pass.
     """
 
-    def __init__(self, pace: tuple[int, float] | None) -> None:
+    def __init__(
+        self, pace: tuple[int, float] | None, shared: SharedTaskLimiter | None = None
+    ) -> None:
         self._pace = pace
+        self._shared = shared
         self._departures: deque[float] = deque(maxlen=pace[0] if pace else 0)
         self._held_until = 0.0
         self._turn = asyncio.Lock()  # first come, first served; a cancelled one leaves no trace
@@ -196,23 +280,41 @@ class PaceGate:
         self._held_until = max(self._held_until, until)
 
     async def wait(self) -> None:
-        """Wait for one's turn and pass."""
+        """Wait for one's turn and pass.
+
+        Raises:
+            LimiterError: What others let pass cannot be counted.
+        """
         loop = asyncio.get_running_loop()
         async with self._turn:
             # The hold may be prolonged during the sleep, so it is looked at again.
-            while (left := self.earliest() - loop.time()) > 0:  # noqa: ASYNC110
+            while (left := await self._left(loop)) > 0:  # noqa: ASYNC110
                 await asyncio.sleep(left)
             self.depart_nowait(loop.time())
 
+    async def _left(self, loop: asyncio.AbstractEventLoop) -> float:
+        """Return the seconds to wait; at 0 the departure is counted where it is shared."""
+        left = self.earliest() - loop.time()
+        if left > 0 or self._shared is None or self._pace is None:
+            return left
+        return await asked(self._shared.depart(*self._pace))
 
-async def asked(answer: Awaitable[None]) -> None:
+
+def told_of_task(limiter: TaskLimiter, key: str, seconds: float, task_id: str) -> Awaitable[None]:
+    """Tell a limiter that a task holds a slot, and its id where others may take it over."""
+    if isinstance(limiter, SharedTaskLimiter):
+        return limiter.occupy_task(key, seconds, task_id)
+    return limiter.occupy(key, seconds)
+
+
+async def asked(answer: Awaitable[_T]) -> _T:
     """Ask a limiter for something without which nothing may be sent.
 
     Raises:
         LimiterError: It failed.
     """
     try:
-        await answer
+        return await answer
     except VeoError:
         raise
     except Exception as error:

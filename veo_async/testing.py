@@ -12,11 +12,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from veo_async.client import VeoClient
+    from veo_async.conformance import LimiterConformance
     from veo_async.simulator import Simulator
 
-__all__ = ["client_for", "veo_simulator"]
+__all__ = ["LimiterConformance", "client_for", "veo_simulator"]
 
 _TIME_SCALE = 200.0  # a 90 s generation in half a second
+
+
+def __getattr__(name: str) -> object:
+    """Load the tests of limiters where they are used, not at every start of pytest."""
+    if name == "LimiterConformance":
+        pytest.register_assert_rewrite("veo_async.conformance")
+        from veo_async.conformance import LimiterConformance  # noqa: PLC0415
+
+        return LimiterConformance
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def client_for(simulator: "Simulator") -> "VeoClient":
