@@ -4,7 +4,7 @@ import asyncio
 import heapq
 import itertools
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,20 +14,26 @@ import attrs
 
 from veo_async.api import Api
 from veo_async.errors import NotAnMP4Error, TruncatedError
-from veo_async.events import DownloadFinished, DownloadProgress, DownloadStarted, Emitter
+from veo_async.events import (
+    DownloadFailed,
+    DownloadFinished,
+    DownloadProgress,
+    DownloadStarted,
+    Emitter,
+)
 from veo_async.files import PartialFile
 from veo_async.models import Download, Video
-from veo_async.protocol.mp4 import BoxWalk
-from veo_async.protocol.ranges import Held
-from veo_async.settings import WRITE_BYTES, RetryPolicy, Timeouts
+from veo_async.protocol.ranges import Held, Span, span_of, strong_etag
+from veo_async.settings import RECENT_VIDEOS, WRITE_BYTES, RetryPolicy, Timeouts
+from veo_async.streaming import VideoStream
 from veo_async.transfer import Renew, Source, StartAgainError, Transfer, Windows
 
 if TYPE_CHECKING:
     from veo_async.transport import Transport
 
-__all__ = ["VideoStream"]
+__all__: list[str] = []
 
-_log = logging.getLogger("veo_async")
+_log = logging.getLogger(__name__)
 
 
 class Turns:
@@ -80,54 +86,6 @@ class Turns:
                 turn.set_result(None)
 
 
-class VideoStream:
-    """A video's bytes on their way to somewhere else, in order and as they arrive.
-
-    Attributes:
-        size: Bytes of the whole video, if the storage host says so.
-        content_type: Its media type.
-    """
-
-    def __init__(self, transfer: Transfer, received: Callable[[int], None]) -> None:
-        self.size: int | None = transfer.held.total
-        self.content_type: str = transfer.content_type
-        self._transfer = transfer
-        self._received = received
-        self._walk = BoxWalk()
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Yield pieces of up to some hundred KiB.
-
-        Nothing is read ahead of the consumer but what the connection's buffer holds.
-
-        Raises:
-            DownloadError: The rest cannot be had, or is not the rest of the same video.
-            TransportError: The host cannot be reached.
-            ClientClosedError: The client was closed.
-        """
-        while piece := await self._next():
-            self._walk.feed(piece)
-            if self._walk.fault is not None:
-                break
-            self._received(len(piece))
-            yield piece
-        fault = self._walk.verdict(length_known=self.size is not None)
-        if fault is not None and self.size is None and self._walk.fault is None:
-            raise TruncatedError(f"the video did not arrive whole: {fault}; ask for it again")
-        if fault is not None:
-            raise NotAnMP4Error(
-                f"what the storage host calls a video is no whole MP4: {fault}; ask for it again"
-                " later, or look at the task on the service's site"
-            )
-
-    async def _next(self) -> bytes:
-        try:
-            return await self._transfer.read()
-        except StartAgainError as again:
-            reason = again.reason
-        raise reason
-
-
 class Downloader:
     """The downloads of one client."""
 
@@ -145,6 +103,7 @@ class Downloader:
         self.bytes_downloaded: int = 0
         self.turns: Turns = Turns(max_downloads)
         self.windows: Windows = Windows()
+        self._recent: dict[str, Video] = {}
         self._transport = transport
         self._api = api
         self._policy = policy
@@ -185,14 +144,20 @@ class Downloader:
         self.windows.note(video.url, began)
         async with self.turns.turn(self.windows.deadline(video.url, began)):
             self._emitter.emit(DownloadStarted(task_id=video.task_id, path=target))
-            if started is not None:
-                await started()
             try:
-                job.held = await part.open()
-                await self._until_whole(job)
-                digest = await part.commit(overwrite=overwrite)
-            finally:
-                await part.aclose(keep=job.is_video)
+                if started is not None:
+                    await started()
+                digest = await self._brought(job, overwrite=overwrite)
+            except BaseException as error:
+                self._emitter.emit(
+                    DownloadFailed(
+                        task_id=video.task_id,
+                        path=target,
+                        error=str(error),
+                        error_type=type(error).__name__,
+                    )
+                )
+                raise
         download = Download(
             path=target,
             size=job.held.size,
@@ -200,9 +165,23 @@ class Downloader:
             attempts=job.attempts,
             seconds=loop.time() - began,
         )
-        _log.info("task %s downloaded: %d bytes to %s", video.task_id, download.size, target)
+        _log.info(
+            "task %s downloaded: %d bytes to %s",
+            video.task_id,
+            download.size,
+            target,
+            extra={"task_id": video.task_id},
+        )
         self._emitter.emit(DownloadFinished(task_id=video.task_id, download=download))
         return download
+
+    async def _brought(self, job: "_Job", *, overwrite: bool) -> str:
+        try:
+            job.held = await job.part.open()
+            await self._until_whole(job)
+            return await job.part.commit(overwrite=overwrite)
+        finally:
+            await job.part.aclose(keep=job.is_video)
 
     async def _until_whole(self, job: "_Job") -> None:
         failures = 0
@@ -226,7 +205,9 @@ class Downloader:
                 await transfer.aclose()
             await asyncio.sleep(wait)
 
-    def _transfer(self, source: Source, held: Held) -> Transfer:
+    def _transfer(
+        self, source: Source, held: Held, span: Span | None = None, condition: str | None = None
+    ) -> Transfer:
         return Transfer(
             self._transport,
             self._api,
@@ -234,6 +215,8 @@ class Downloader:
             held,
             policy=self._policy,
             stall=self._timeouts.stall,
+            span=span,
+            condition=condition,
         )
 
     async def _pour(self, transfer: Transfer, job: "_Job") -> None:
@@ -281,17 +264,52 @@ class Downloader:
         )
 
     @asynccontextmanager
-    async def stream(self, video: Video, renew: Renew) -> AsyncGenerator[VideoStream]:
-        """Open a video for reading, without a file."""
-        transfer = self._transfer(Source(video, renew, self.windows), Held())
+    async def stream(
+        self, video: Video, renew: Renew, *, wanted: str | None = None, condition: str | None = None
+    ) -> AsyncGenerator[VideoStream]:
+        """Open a video for reading, without a file.
+
+        Args:
+            video: The video.
+            renew: Asks the service for the video again, with a fresh link.
+            wanted: The `Range` header of a request for it.
+            condition: The `If-Range` header of that request.
+        """
+        source = Source(video, renew, self.windows)
+        known = strong_etag(condition)
+        # What does not prove equality (RFC 9110, 13.1.5) gets the whole video.
+        span = span_of(wanted) if condition is None or known is not None else None
+        transfer = self._transfer(source, Held(), span, None if span is None else known)
         try:
             try:
                 await transfer.connect()
             except StartAgainError as again:
                 raise again.reason from None
-            yield VideoStream(transfer, self._count)
+            self._remember(source.video)
+            body = VideoStream(transfer, self._count)
+            try:
+                yield body
+            finally:
+                await body.aclose()
         finally:
             await transfer.aclose()
+
+    def recent(self, task_id: str) -> Video | None:
+        """Return a task's video that was streamed a moment ago, as long as its link is good.
+
+        A browser asks for a film in many parts, and the service need not be asked for each.
+        """
+        video = self._recent.get(task_id)
+        if video is None or not self.windows.is_open(video.url, asyncio.get_running_loop().time()):
+            return None
+        return video
+
+    def _remember(self, video: Video) -> None:
+        if video.origin == "record-info":
+            self._recent.pop(video.task_id, None)
+            self._recent[video.task_id] = video
+            while len(self._recent) > RECENT_VIDEOS:
+                del self._recent[next(iter(self._recent))]
 
     def _count(self, size: int) -> None:
         self.bytes_downloaded += size

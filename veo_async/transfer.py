@@ -19,7 +19,7 @@ from veo_async.errors import (
 )
 from veo_async.models import Video
 from veo_async.protocol import ranges
-from veo_async.protocol.ranges import Answer, Held, Verdict
+from veo_async.protocol.ranges import Answer, Held, Span, Verdict
 from veo_async.settings import (
     MAX_URL_REFRESHES,
     MAX_VIDEO_BYTES,
@@ -64,6 +64,10 @@ class Windows:
             if oldest == url or now - self._received[oldest] <= URL_LIFETIME:
                 break
             del self._received[oldest]
+
+    def is_open(self, url: str, now: float) -> bool:
+        """Return whether a link was received not too long ago to be used."""
+        return url in self._received and now < self.deadline(url, now)
 
     def deadline(self, url: str, now: float) -> float:
         """Return the end of a link's window; one never seen before starts now."""
@@ -116,6 +120,14 @@ class Transfer:
 
     It never starts again by itself: where the bytes that were handed out cannot be continued, it
     raises, and its user decides.
+
+    Attributes:
+        held: What was handed out, and what is known of the file.
+        span: The part that is transferred; None for the whole file, also where the storage host
+            knows no parts.
+        is_beyond: Whether the file has no byte of that part.
+        content_type: What the storage host calls it.
+        attempts: Requests for its bytes.
     """
 
     def __init__(
@@ -127,8 +139,12 @@ class Transfer:
         *,
         policy: RetryPolicy,
         stall: float,
+        span: Span | None = None,
+        condition: str | None = None,
     ) -> None:
         self.held: Held = held
+        self.span: Span | None = span
+        self.is_beyond: bool = False
         self.content_type: str = "video/mp4"
         self.attempts: int = 0
         self._transport = transport
@@ -141,8 +157,17 @@ class Transfer:
         self._failures = 0
         self._progress = 0
         self._ended = False
+        self._has_begun = False
+        self._condition = condition
         self._open = AsyncExitStack()
         self._stream: Stream | None = None
+
+    @property
+    def stop(self) -> int | None:
+        """Offset behind the last byte that comes, if it is known."""
+        if self.span is None or self.span.last is None:
+            return self.held.total
+        return self.span.last + 1
 
     async def connect(self) -> None:
         """Open the body that follows the bytes held.
@@ -160,11 +185,19 @@ class Transfer:
                 await self._failed(error)
 
     async def _try(self, url: str) -> None:
-        headers = ranges.request_headers(self.held)
+        headers = ranges.request_headers(self.held, self.span)
         stream = await self._open.enter_async_context(self._transport.fetch(url, headers))
-        answer = ranges.judge(self.held, stream.status, stream.headers)
-        if answer.verdict in {Verdict.WHOLE, Verdict.GOES_ON}:
+        answer = ranges.judge(self.held, stream.status, stream.headers, self.span)
+        if self._condition not in {None, answer.etag} and answer.verdict is Verdict.GOES_ON:
+            # Asked about here, since some hosts look past If-Range.
+            self.span = self._condition = None
+            await self.aclose()
+        elif answer.verdict in {Verdict.WHOLE, Verdict.GOES_ON}:
             self._begin(stream, answer)
+        elif answer.verdict is Verdict.BEYOND and not self._has_begun:
+            self.held = attrs.evolve(self.held, total=answer.total)
+            self.is_beyond = self._ended = True
+            await self.aclose()
         elif answer.verdict is Verdict.COMPLETE:
             self._ended = True
         else:
@@ -172,7 +205,9 @@ class Transfer:
             await self._refused(answer)
 
     def _begin(self, stream: "Stream", answer: Answer) -> None:
-        if answer.verdict is Verdict.WHOLE and self.held.size:
+        if answer.verdict is Verdict.WHOLE and (
+            not self.held.is_empty or (self._has_begun and self.span is not None)
+        ):
             raise StartAgainError(
                 ContentChangedError(
                     "the storage host sent the whole file in place of its rest: it changed, or"
@@ -185,6 +220,13 @@ class Transfer:
                 " it to the service"
             )
         self.held = attrs.evolve(self.held, etag=answer.etag, total=answer.total)
+        if answer.verdict is Verdict.WHOLE:
+            self.span = None
+        elif answer.stop is not None:
+            self.span = Span(answer.start, answer.stop - 1)
+            self.held = attrs.evolve(self.held, start=answer.start, size=answer.start)
+        self._condition = None
+        self._has_begun = True
         self.content_type = stream.headers.get("Content-Type", self.content_type)
         self._stream = stream
         self._patience = self._stall
@@ -194,7 +236,7 @@ class Transfer:
         match answer.verdict:
             case Verdict.EXPIRED:
                 self._source.expire(answer.reason)
-            case Verdict.CHANGED:
+            case Verdict.CHANGED | Verdict.BEYOND:
                 raise StartAgainError(
                     ContentChangedError(
                         f"the video of task {task_id} changed at the storage host"
@@ -240,7 +282,7 @@ class Transfer:
                 continue
             if piece:
                 return self._taken(piece)
-            if self.held.total is None or self.held.size == self.held.total:
+            if self.stop is None or self.held.size == self.stop:
                 self._ended = True
                 break
             await self._cut(TransportError("the body ended early"))
@@ -249,7 +291,7 @@ class Transfer:
 
     def _taken(self, piece: bytes) -> bytes:
         size = self.held.size + len(piece)
-        most = MAX_VIDEO_BYTES if self.held.total is None else self.held.total
+        most = MAX_VIDEO_BYTES if self.stop is None else self.stop
         if size > most:
             raise DownloadError(
                 f"the storage host sends more than {most} bytes; report it to the service"
@@ -284,7 +326,7 @@ class Transfer:
     async def _cut(self, error: VeoError) -> None:
         await self.aclose()
         broken = TruncatedError(
-            f"the connection broke after {self.held.size} of {self.held.total or 'unknown'} bytes"
+            f"the connection broke at byte {self.held.size} of {self.held.total or 'unknown'}"
             f" ({error}); download it again"
         )
         if not self.held.can_resume:

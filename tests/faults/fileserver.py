@@ -103,8 +103,15 @@ class Seen:
     @property
     def start(self) -> int:
         """First byte that was asked for."""
-        found = re.fullmatch(r"bytes=(\d+)-", self.headers.get("range", ""))
+        found = re.fullmatch(r"bytes=(\d+)-\d*", self.headers.get("range", ""))
         return int(found[1]) if found else 0
+
+    def span(self, size: int) -> tuple[int, int]:
+        """First byte that was asked for, of so many, and the one behind the last."""
+        first, _, last = self.headers.get("range", "bytes=0-")[6:].partition("-")
+        if not first:
+            return max(0, size - int(last)), size
+        return int(first), min(size, int(last) + 1) if last else size
 
 
 Script: TypeAlias = Callable[[Seen], Reply | None]
@@ -195,9 +202,8 @@ class FileServer:
             await _send(writer, reply.raw, reply.drip)
             return reply.end
         body = self.body if reply.body is None else reply.body
-        status, start = _chosen(reply, seen, len(body))
-        writer.write(_head(reply, status, start, len(body)))
-        stop = len(body)
+        status, start, stop = _chosen(reply, seen, len(body))
+        writer.write(_head(reply, status, (start, stop), len(body)))
         is_cut = reply.cut is not None and start <= reply.cut < stop
         if is_cut and reply.cut is not None:
             stop = reply.cut
@@ -226,26 +232,28 @@ async def _request(reader: asyncio.StreamReader, connection: int) -> Seen:
     )
 
 
-def _chosen(reply: Reply, seen: Seen, size: int) -> tuple[int, int]:
+def _chosen(reply: Reply, seen: Seen, size: int) -> tuple[int, int, int]:
+    start, stop = seen.span(size)
     if reply.status is not None:
-        return reply.status, seen.start if reply.status == 206 else 0
+        return (reply.status, start, stop) if reply.status == 206 else (reply.status, 0, size)
     same = seen.headers.get("if-range") in {None, reply.etag}
     if not (reply.ranges and same and "range" in seen.headers):
-        return 200, 0
-    return (206, seen.start) if seen.start < size else (416, 0)
+        return 200, 0, size
+    return (206, start, stop) if start < size else (416, 0, size)
 
 
-def _head(reply: Reply, status: int, start: int, size: int) -> bytes:
+def _head(reply: Reply, status: int, span: tuple[int, int], size: int) -> bytes:
+    start, stop = span
     headers: dict[str, str | None] = {"Content-Type": "video/mp4", "ETag": reply.etag}
     if status == 206:
-        headers["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
+        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
     if status == 416:
         headers["Content-Range"] = f"bytes */{size}"
     if reply.framing == "chunked":
         headers["Transfer-Encoding"] = "chunked"
     elif reply.framing == "length":
         bodiless = status in {301, 302, 303, 307, 308, 416}
-        headers["Content-Length"] = "0" if bodiless else str(size - start)
+        headers["Content-Length"] = "0" if bodiless else str(stop - start)
     headers.update(reply.headers)
     lines = [f"{name}: {value}" for name, value in headers.items() if value is not None]
     return "\r\n".join([f"HTTP/1.1 {status} Whatever", *lines, "", ""]).encode("latin-1")

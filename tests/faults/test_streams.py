@@ -17,14 +17,17 @@ from tests.faults.test_downloads import PAGE
 from veo_async import (
     ClientClosedError,
     ContentChangedError,
+    DownloadError,
     NotAnMP4Error,
+    NotFoundError,
+    TaskTimeoutError,
     Timeouts,
     TruncatedError,
     URLExpiredError,
     VeoClient,
     VeoError,
 )
-from veo_async.download import VideoStream
+from veo_async.streaming import VideoStream
 
 pytestmark = pytest.mark.anyio
 
@@ -235,3 +238,268 @@ async def test_a_slow_reader_costs_no_processor_time() -> None:
         began = time.process_time()
         await asyncio.sleep(0.2)
         assert time.process_time() - began < 0.15
+
+
+# --- parts, as browsers ask for them
+
+PARTS = [
+    ("bytes=0-", 0, SIZE),
+    ("bytes=0-0", 0, 1),
+    ("bytes=0-999999999", 0, SIZE),
+    ("bytes=5-", 5, SIZE),
+    ("bytes=700000-1099999", 700_000, 1_100_000),
+    (f"bytes={SIZE - 1}-", SIZE - 1, SIZE),
+    ("bytes=-200000", SIZE - 200_000, SIZE),
+    ("bytes=-1", SIZE - 1, SIZE),
+    ("bytes=-999999999", 0, SIZE),
+    (" bytes = 3 - 9 ", 3, 10),
+]
+
+
+@pytest.mark.parametrize(("asked", "start", "stop"), PARTS)
+async def test_a_part_of_a_video(asked: str, start: int, stop: int) -> None:
+    async with FileServer(FILM).serving() as host, client_of(host) as veo:
+        async with veo.stream(video(host.link), range=asked) as body:
+            assert body.status == 206
+            assert (body.size, body.length) == (SIZE, stop - start)
+            assert dict(body.headers) == {
+                "Content-Type": "video/mp4",
+                "Accept-Ranges": "bytes",
+                "Content-Length": str(stop - start),
+                "Content-Range": f"bytes {start}-{stop - 1}/{SIZE}",
+                "ETag": '"v1"',
+            }
+            assert b"".join([piece async for piece in body]) == FILM[start:stop]
+        assert veo.statistics().bytes_downloaded == stop - start
+    assert len(host.seen) == 1
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [None, "", "bytes=", "bytes=-", "bytes=9-3", "bytes=0-1,5-9", "items=0-5", "bytes=a-b", "0-5"],
+)
+async def test_what_is_no_single_range_gets_the_whole(asked: str | None) -> None:
+    async with (
+        FileServer(FILM).serving() as host,
+        client_of(host) as veo,
+        veo.stream(video(host.link), range=asked) as body,
+    ):
+        assert (body.status, body.length) == (200, SIZE)
+        assert "Content-Range" not in body.headers
+        assert b"".join([piece async for piece in body]) == FILM
+    assert "range" not in host.seen[0].headers
+
+
+async def test_a_part_that_is_not_there() -> None:
+    async with FileServer(FILM).serving() as host, client_of(host) as veo:
+        for asked in (f"bytes={SIZE}-", "bytes=999999999-"):
+            async with veo.stream(video(host.link), range=asked) as body:
+                assert (body.status, body.size, body.length) == (416, SIZE, 0)
+                assert body.headers["Content-Range"] == f"bytes */{SIZE}"
+                assert body.headers["Content-Length"] == "0"
+                assert [piece async for piece in body] == []
+    assert len(host.seen) == 2
+
+
+@pytest.mark.parametrize(
+    ("condition", "status"),
+    [('"v1"', 206), ('"v2"', 200), ('W/"v1"', 200), ("Tue, 24 Nov 2026 10:00:00 GMT", 200)],
+)
+@pytest.mark.parametrize("is_heeded", [True, False])
+async def test_if_range(condition: str, status: int, is_heeded: bool) -> None:
+    """Also where the storage host looks past it."""
+    host = FileServer(FILM)
+    if not is_heeded:
+        host.route = lambda seen: Reply(status=206) if "range" in seen.headers else None
+    async with (
+        host.serving(),
+        client_of(host) as veo,
+        veo.stream(video(host.link), range="bytes=500000-", if_range=condition) as body,
+    ):
+        assert body.status == status
+        got = b"".join([piece async for piece in body])
+    assert got == (FILM[500_000:] if status == 206 else FILM)
+
+
+async def test_a_host_without_ranges_sends_the_whole() -> None:
+    async with (
+        FileServer(FILM, then=Reply(ranges=False)).serving() as host,
+        client_of(host) as veo,
+        veo.stream(video(host.link), range="bytes=700000-") as body,
+    ):
+        assert (body.status, body.length) == (200, SIZE)
+        assert b"".join([piece async for piece in body]) == FILM
+
+
+@pytest.mark.parametrize("end", ["close", "reset"])
+@pytest.mark.parametrize(
+    ("asked", "start", "stop"),
+    [("bytes=300000-", 300_000, SIZE), ("bytes=300000-1299999", 300_000, 1_300_000)],
+)
+async def test_a_cut_in_a_part_is_not_seen(end: End, asked: str, start: int, stop: int) -> None:
+    cuts = [300_000, 300_001, 900_000, stop - 1]
+    script = [Reply(cut=cut, end=end) for cut in cuts]
+    async with (
+        FileServer(FILM, *script).serving() as host,
+        client_of(host) as veo,
+        veo.stream(video(host.link), range=asked) as body,
+    ):
+        assert b"".join([piece async for piece in body]) == FILM[start:stop]
+    assert any(seen.start > 300_000 for seen in host.seen)
+
+
+async def test_a_dead_link_under_a_part_is_not_seen() -> None:
+    host = FileServer(FILM, Reply(status=403), Reply(cut=900_000), Reply(status=410))
+    async with host.serving(), client_of(host) as veo:
+        api = b'{"code":200,"data":{"taskId":"task_1","status":1,"videoUrl":"%s"}}'
+        host.route = lambda seen: (
+            Reply(body=api % host.link.encode()) if seen.path.startswith("/api/") else None
+        )
+        async with veo.stream(video(host.link), range="bytes=-800000") as body:
+            assert body.status == 206
+            assert b"".join([piece async for piece in body]) == FILM[-800_000:]
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        Reply(etag='"v2"'),
+        Reply(ranges=False),
+        Reply(body=FILM + b"more"),
+        Reply(body=FILM[:600_000]),
+    ],
+    ids=["etag", "whole", "longer", "shorter"],
+)
+@pytest.mark.parametrize("cut", [700_000, 900_000], ids=["before a byte", "after some"])
+async def test_another_file_under_a_part_is_an_error(second: Reply, cut: int) -> None:
+    async with FileServer(FILM, Reply(cut=cut), then=second).serving() as host:
+        async with client_of(host) as veo, AsyncExitStack() as stack:
+            body = await stack.enter_async_context(
+                veo.stream(video(host.link), range="bytes=700000-1399999")
+            )
+            got = bytearray()
+            with pytest.raises(ContentChangedError, match="again"):
+                await _collect(body, got)
+        assert FILM[700_000:].startswith(bytes(got))
+
+
+async def test_another_size_before_the_first_byte_is_an_error() -> None:
+    """The size was told to the browser already."""
+    script = [Reply(cut=0, etag=None), Reply(body=FILM + box(b"free", b"1" * 9), etag=None)]
+    async with FileServer(FILM, *script).serving() as host, client_of(host) as veo:
+        with pytest.raises(ContentChangedError, match="again"):
+            await read(veo, host.link)
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        "bytes 0-799999/1500000",
+        "bytes 700000-1500000/1500000",
+        "bytes 700000-699999/1500000",
+        "bytes 700000-1400000/*",
+        "items 700000-1399999/1500000",
+        "",
+    ],
+)
+async def test_a_part_that_was_not_asked_for_is_an_error(lie: str) -> None:
+    lying = Reply(status=206, headers={"Content-Range": lie})
+    async with FileServer(FILM, then=lying).serving() as host, client_of(host) as veo:
+        with pytest.raises(DownloadError, match="again"):
+            async with veo.stream(video(host.link), range="bytes=700000-1399999"):
+                raise AssertionError("there is no body")
+    assert len(host.seen) == 4
+
+
+async def test_a_page_in_place_of_the_first_part_is_no_video() -> None:
+    page = Reply(body=PAGE * 99, headers={"Content-Type": "video/mp4"})
+    async with (
+        FileServer(FILM, then=page).serving() as host,
+        client_of(host) as veo,
+        veo.stream(video(host.link), range="bytes=0-99") as body,
+    ):
+        with pytest.raises(NotAnMP4Error):
+            await anext(body)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("video/quicktime", "video/quicktime"),
+        ("Video/MP4; x=y", "Video/MP4; x=y"),
+        ("image/svg+xml", "video/mp4"),
+        ("application/octet-stream", "video/mp4"),
+        ("", "video/mp4"),
+    ],
+)
+async def test_no_browser_is_told_of_anything_but_a_video(said: str, told: str) -> None:
+    then = Reply(headers={"Content-Type": said})
+    async with (
+        FileServer(FILM, then=then).serving() as host,
+        client_of(host) as veo,
+        veo.stream(video(host.link)) as body,
+    ):
+        assert body.content_type == body.headers["Content-Type"] == told
+
+
+async def test_a_stream_that_was_left_opens_nothing() -> None:
+    async with FileServer(FILM).serving() as host, client_of(host) as veo:
+        async with veo.stream(video(host.link)) as body:
+            await anext(body)
+        with pytest.raises(DownloadError, match="open another"):
+            await anext(body)
+    assert len(host.seen) == 1
+
+
+# --- a browser asks many times
+
+
+def _api(host: FileServer, status: int = 1) -> None:
+    text = b'{"code":200,"data":{"taskId":"task_1","status":%d,"videoUrl":"%s"}}'
+    answer = text % (status, host.link.encode())
+    host.route = lambda seen: Reply(body=answer) if seen.path.startswith("/api/") else None
+
+
+def _questions(host: FileServer) -> int:
+    return sum(seen.path.startswith("/api/") for seen in host.seen)
+
+
+async def test_the_service_is_asked_once_for_many_parts() -> None:
+    async with FileServer(FILM).serving() as host, client_of(host) as veo:
+        _api(host)
+        for start in range(0, SIZE, 300_000):
+            async with veo.stream("task_1", range=f"bytes={start}-") as body:
+                assert await anext(body)
+        assert _questions(host) == 1
+
+
+async def test_an_id_that_nobody_knows_is_told_at_once() -> None:
+    async with FileServer(FILM).serving() as host, client_of(host) as veo:
+        unknown = Reply(status=404, body=b'{"code":404,"msg":"no such task"}')
+        host.route = lambda seen: unknown if seen.path.startswith("/api/") else None
+        with pytest.raises(NotFoundError, match="task_1"):
+            async with veo.stream("task_1"):
+                raise AssertionError("there is no body")
+        assert len(host.seen) == 1
+
+
+async def test_a_link_of_before_that_died_is_asked_for_again() -> None:
+    async with FileServer(FILM).serving() as host, client_of(host) as veo:
+        _api(host)
+        async with veo.stream("task_1") as body:
+            await anext(body)
+        host.script = [Reply(status=403)]
+        async with veo.stream("task_1") as body:
+            assert b"".join([piece async for piece in body]) == FILM
+        assert _questions(host) == 2
+
+
+async def test_an_unfinished_task_is_waited_for_no_longer_than_allowed() -> None:
+    async with FileServer(FILM).serving() as host, client_of(host) as veo:
+        _api(host, status=0)
+        with pytest.raises(TaskTimeoutError, match="task_1"):
+            async with veo.stream("task_1", timeout=0.05):
+                raise AssertionError("there is no body")
+        _api(host)
+        async with veo.stream("task_1", timeout=60) as body:
+            assert await anext(body)

@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from veo_async.protocol.ranges import Answer, Held, Verdict, judge, request_headers, strong_etag
+from veo_async.protocol.ranges import (
+    Answer,
+    Held,
+    Span,
+    Verdict,
+    judge,
+    request_headers,
+    span_of,
+    strong_etag,
+)
 
 TAG = '"a1b2"'
 NOTHING = Held()
@@ -472,3 +481,132 @@ def test_what_was_put_together_is_one_version_of_the_file(
     else:
         return  # given up: nothing was called whole
     assert bytes_held in {version.content for version in found}
+
+
+# --- parts of a file
+
+
+@pytest.mark.parametrize(
+    ("header", "span"),
+    [
+        ("bytes=0-", Span(0)),
+        ("bytes=5-9", Span(5, 9)),
+        ("bytes=5-5", Span(5, 5)),
+        ("bytes=-7", Span(None, 7)),
+        ("bytes=-0", Span(None, 0)),
+        (" bytes = 5 - 9 ", Span(5, 9)),
+        (None, None),
+        ("", None),
+        ("bytes=-", None),
+        ("bytes=9-5", None),
+        ("bytes=1-2,5-9", None),
+        ("bytes=1-2;", None),
+        ("bytes=+1-2", None),
+        ("bytes=\u0661-", None),
+        ("bytes=1-\n5", None),
+        ("bytes=" + "9" * 19 + "-", None),
+        ("Bytes=1-", None),
+        ("seconds=1-2", None),
+    ],
+    ids=ascii,
+)
+def test_a_range_header(header: str | None, span: Span | None) -> None:
+    assert span_of(header) == span
+    if span is not None:
+        assert span_of(str(span)) == span
+
+
+@pytest.mark.parametrize("span", [Span(50), Span(50, 79), Span(None, 50)])
+def test_a_part_is_asked_for_as_it_is_wanted(span: Span) -> None:
+    nothing = request_headers(NOTHING, span)
+    assert nothing == {"Accept-Encoding": "identity", "Range": str(span)}
+    assert request_headers(Held(start=50, size=50, etag=TAG, total=100), span) == nothing
+
+
+@pytest.mark.parametrize(("span", "rest"), [(Span(50, 79), "bytes=60-79"), (Span(50), "bytes=60-")])
+def test_the_rest_of_a_part_ends_where_the_part_does(span: Span, rest: str) -> None:
+    held = Held(start=50, size=60, etag=TAG, total=100)
+    asked = {"Accept-Encoding": "identity", "Range": rest, "If-Range": TAG}
+    assert request_headers(held, span) == asked
+
+
+def answered(span: Span, content_range: str, **headers: str) -> Answer:
+    return judge(NOTHING, 206, {"Content-Range": content_range, "ETag": TAG} | headers, span)
+
+
+@pytest.mark.parametrize(
+    ("span", "content_range", "start", "stop", "total"),
+    [
+        (Span(50), "bytes 50-99/100", 50, 100, 100),
+        (Span(50), "bytes 50-99/*", 50, 100, None),
+        (Span(50), "bytes 50-60/100", 50, 61, 100),
+        (Span(50, 79), "bytes 50-79/100", 50, 80, 100),
+        (Span(50, 79), "bytes 50-70/100", 50, 71, 100),
+        (Span(50, 999), "bytes 50-99/100", 50, 100, 100),
+        (Span(0), "bytes 0-99/100", 0, 100, 100),
+        (Span(None, 30), "bytes 70-99/100", 70, 100, 100),
+        (Span(None, 300), "bytes 0-99/100", 0, 100, 100),
+    ],
+)
+def test_a_part_that_was_asked_for(
+    span: Span, content_range: str, start: int, stop: int, total: int | None
+) -> None:
+    length = {"Content-Length": str(stop - start)}
+    assert answered(span, content_range, **length) == Answer(
+        verdict=Verdict.GOES_ON, start=start, stop=stop, etag=TAG, total=total
+    )
+
+
+@pytest.mark.parametrize(
+    ("span", "content_range"),
+    [
+        (Span(50), "bytes 49-99/100"),
+        (Span(50), "bytes 51-99/100"),
+        (Span(50), "bytes 50-100/100"),
+        (Span(50), "bytes 50-49/100"),
+        (Span(50, 79), "bytes 50-80/100"),
+        (Span(None, 30), "bytes 69-99/100"),
+        (Span(None, 30), "bytes 71-99/100"),
+        (Span(None, 30), "bytes 70-99/*"),
+        (Span(None, 0), "bytes 0-99/100"),
+        (Span(50), "items 50-99/100"),
+        (Span(50), ""),
+    ],
+)
+def test_a_part_that_was_not_asked_for(span: Span, content_range: str) -> None:
+    answer = answered(span, content_range)
+    assert answer.verdict is Verdict.FAILED
+    assert str(span) in answer.reason
+
+
+def test_a_part_whose_length_is_not_the_one_it_says() -> None:
+    answer = answered(Span(50), "bytes 50-99/100", **{"Content-Length": "51"})
+    assert answer.verdict is Verdict.FAILED
+
+
+@pytest.mark.parametrize(
+    ("content_range", "total"),
+    [("bytes */100", 100), ("Bytes */0", 0), ("bytes */*", None), ("", None), ("*/100", None)],
+)
+def test_a_part_that_is_not_there(content_range: str, total: int | None) -> None:
+    answer = judge(NOTHING, 416, {"Content-Range": content_range}, Span(500))
+    assert answer == Answer(verdict=Verdict.BEYOND, total=total)
+
+
+def test_a_host_that_knows_no_parts_sends_the_whole() -> None:
+    headers = {"ETag": TAG, "Content-Length": "100"}
+    answer = judge(NOTHING, 200, headers, Span(50))
+    assert answer == Answer(verdict=Verdict.WHOLE, etag=TAG, total=100)
+
+
+def test_a_page_in_place_of_a_part_is_a_dead_link() -> None:
+    answer = answered(Span(50), "bytes 50-99/100", **{"Content-Type": "text/html"})
+    assert answer.verdict is Verdict.EXPIRED
+
+
+def test_the_rest_of_a_part_has_to_fit_like_any_rest() -> None:
+    held = Held(start=50, size=60, etag=TAG, total=100)
+    rest = {"Content-Range": "bytes 60-79/100", "ETag": TAG}
+    assert judge(held, 206, rest, Span(50, 79)).verdict is Verdict.GOES_ON
+    assert judge(held, 206, rest | {"ETag": '"b"'}, Span(50, 79)).verdict is Verdict.CHANGED
+    assert judge(held, 416, {}, Span(50, 79)).verdict is Verdict.CHANGED
