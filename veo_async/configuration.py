@@ -1,6 +1,7 @@
 """What a client is told, checked once, before anything runs."""
 
 import os
+import secrets
 import ssl as ssl_module
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -10,9 +11,10 @@ import attrs
 
 from veo_async.errors import ConfigurationError
 from veo_async.events import Emitter
-from veo_async.limits import PaceGate, TaskLimiter
+from veo_async.limits import PaceGate, SharedTaskLimiter, TaskLimiter
 from veo_async.models import is_http_url
 from veo_async.prices import Budget
+from veo_async.protocol import callbacks
 from veo_async.settings import (
     BASE_URL,
     BASE_URL_VARIABLE,
@@ -25,6 +27,8 @@ from veo_async.settings import (
 
 if TYPE_CHECKING:
     import aiohttp
+
+    from veo_async.webhooks import WebhookReceiver
 
 __all__: list[str] = []
 
@@ -108,8 +112,15 @@ def _policy(kind: type[object]) -> Callable[[object, "attrs.Attribute[Any]", obj
     return check
 
 
-def read_pace(given: tuple[int, float] | None) -> PaceGate:
-    """Return a gate for a pace.
+def _webhooks(
+    _owner: object, _field: "attrs.Attribute[WebhookReceiver | None]", value: object
+) -> None:
+    if value is not None and not callable(getattr(value, "register", None)):
+        raise ConfigurationError(f"webhooks is {value!r}; give a WebhookReceiver, or None")
+
+
+def read_pace(given: tuple[int, float] | None, limiter: TaskLimiter) -> PaceGate:
+    """Return a gate for a pace, which is shared where the slots are.
 
     Raises:
         ConfigurationError: It is none.
@@ -117,7 +128,7 @@ def read_pace(given: tuple[int, float] | None) -> PaceGate:
     try:
         is_pace = given is None or (given[0] >= 1 and given[1] > 0 and given[0] == int(given[0]))
         if is_pace:
-            return PaceGate(given)
+            return PaceGate(given, limiter if isinstance(limiter, SharedTaskLimiter) else None)
     except (TypeError, IndexError, ValueError):
         pass
     raise ConfigurationError(
@@ -142,4 +153,15 @@ class Configuration:
     proxy: str | None = attrs.field(validator=_proxy, repr=False)
     ssl: ssl_module.SSLContext | bool
     callback_url: str | None = attrs.field(validator=_http)
+    webhooks: "WebhookReceiver | None" = attrs.field(default=None, validator=_webhooks)
     emitter: Emitter = attrs.field(repr=False)
+
+    @property
+    def verifier(self) -> bytes:
+        """What proves the tokens of all clients of this account."""
+        return self.key.derived(callbacks.VERIFIER_LABEL)
+
+    def new_token(self) -> str:
+        """Return a random token that names a submit, and that no other account can make."""
+        nonce = secrets.token_bytes(callbacks.NONCE_BYTES)
+        return callbacks.token_of(self.verifier, nonce)

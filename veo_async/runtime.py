@@ -1,29 +1,60 @@
 """What a client is made of once it runs: all of it in one event loop and one process."""
 
+import asyncio
 import logging
+import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
+from weakref import WeakSet
 
 import attrs
 
 from veo_async.api import Api
 from veo_async.configuration import Configuration
 from veo_async.download import Downloader
+from veo_async.events import (
+    ClientClosed,
+    ClientStarted,
+    Emitter,
+    LimiterLost,
+    LimiterRestored,
+)
+from veo_async.hearing import Hearing
+from veo_async.limits import SharedTaskLimiter, settled
 from veo_async.models import Video
 from veo_async.ownership import Home, OwnedTasks
-from veo_async.protocol import codec
+from veo_async.protocol import callbacks, codec
 from veo_async.settings import DISK_THREADS, Statistics
-from veo_async.submit import Submitter
+from veo_async.submit import Submission, Submitter
 from veo_async.task import Watcher
 from veo_async.transport import Transport
 from veo_async.upgrade import Upgrader
 
 __all__: list[str] = []
 
-_log = logging.getLogger("veo_async")
+_log = logging.getLogger(__name__)
+_GOODBYE_SECONDS: Final = 1.0  # at least, for each that has to be told of the end
 _CHANCE: Final = random.SystemRandom().random
+
+
+@attrs.define(eq=False)
+class _Member:
+    """A client, as a shared limiter sees it."""
+
+    emitter: Emitter
+    watcher: Watcher | None = None
+
+    def adopt(self, task_id: str, key: str, age: float, /) -> None:
+        if self.watcher is not None:
+            self.watcher.resume(task_id, key, None, age)
+
+    def lost(self, error: str, /) -> None:
+        self.emitter.emit(LimiterLost(error=error))
+
+    def restored(self, seconds: float, /) -> None:
+        self.emitter.emit(LimiterRestored(seconds=seconds))
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -41,6 +72,8 @@ class Runtime:
         transport: The wire.
         executor: The threads that write files.
         home: The event loop and process that all this belongs to.
+        hearing: What callbacks mean to it, if it has a receiver.
+        member: The client, as a limiter that is shared sees it.
     """
 
     api: Api
@@ -53,6 +86,8 @@ class Runtime:
     transport: Transport
     executor: ThreadPoolExecutor
     home: Home
+    member: "_Member"
+    hearing: Hearing | None = None
 
     @classmethod
     def start(
@@ -70,6 +105,11 @@ class Runtime:
             chance: Draws a number from 0 to 1.
         """
         home = Home()
+
+        member = _Member(settings.emitter)
+        # Before anything is open, since it may refuse.
+        if isinstance(settings.limiter, SharedTaskLimiter):
+            settings.limiter.join(member)
         owned = OwnedTasks()
         executor = ThreadPoolExecutor(DISK_THREADS, thread_name_prefix="veo_async_disk")
         if transport is None:
@@ -81,7 +121,13 @@ class Runtime:
                 proxy=settings.proxy,
                 ssl=settings.ssl,
             )
-        api = Api(transport, policy=settings.retry, chance=chance, emitter=settings.emitter)
+        api = Api(
+            transport,
+            base_url=settings.base_url,
+            policy=settings.retry,
+            chance=chance,
+            emitter=settings.emitter,
+        )
         downloader = Downloader(
             transport,
             api,
@@ -91,7 +137,32 @@ class Runtime:
             max_downloads=settings.max_downloads,
             executor=executor,
         )
-        return cls(
+        watcher = Watcher(
+            api,
+            limiter=settings.limiter,
+            poll=settings.poll,
+            policy=settings.retry,
+            timeouts=settings.timeouts,
+            emitter=settings.emitter,
+            chance=chance,
+            spawn=owned.spawn,
+            home=home,
+            note_link=downloader.windows.note,
+        )
+        member.watcher = watcher
+        hearing: Hearing | None = None
+        if settings.webhooks is not None:
+            hearing = Hearing(
+                api,
+                watcher,
+                limiter=settings.limiter,
+                policy=settings.retry,
+                timeouts=settings.timeouts,
+                emitter=settings.emitter,
+                verifier=settings.verifier,
+                kept=settings.webhooks.task_ids,
+            )
+        made = cls(
             api=api,
             submitter=Submitter(
                 api,
@@ -101,18 +172,9 @@ class Runtime:
                 timeouts=settings.timeouts,
                 emitter=settings.emitter,
             ),
-            watcher=Watcher(
-                api,
-                limiter=settings.limiter,
-                poll=settings.poll,
-                policy=settings.retry,
-                timeouts=settings.timeouts,
-                emitter=settings.emitter,
-                chance=chance,
-                spawn=owned.spawn,
-                home=home,
-                note_link=downloader.windows.note,
-            ),
+            watcher=watcher,
+            hearing=hearing,
+            member=member,
             upgrader=Upgrader(api, poll=settings.poll, timeouts=settings.timeouts, chance=chance),
             downloader=downloader,
             owned=owned,
@@ -121,6 +183,11 @@ class Runtime:
             executor=executor,
             home=home,
         )
+        if settings.webhooks is not None and made.hearing is not None:
+            settings.webhooks.register(made.hearing)
+        _running.add(made)
+        settings.emitter.emit(ClientStarted(base_url=settings.base_url, statistics=made.statistics))
+        return made
 
     async def renewed(self, video: Video) -> Video:
         """Return a video with a fresh link.
@@ -139,6 +206,13 @@ class Runtime:
         fresh = await self.api.repeated("record-info", video.task_id, ask)
         return attrs.evolve(video, url=fresh.url, urls=fresh.urls)
 
+    def listen_for(self, job: Submission) -> None:
+        """Wait for a callback to name the task of a submit whose answer was lost."""
+        url = job.request.callback_url
+        is_ours = url is not None and callbacks.last_segment(url) == job.key
+        if self.hearing is not None and is_ours:
+            self.owned.spawn(self.hearing.settle(job.key, job.request))
+
     def statistics(self) -> Statistics:
         """Return what is being done at this moment."""
         slots = self.settings.limiter.statistics()
@@ -146,7 +220,7 @@ class Runtime:
             slots_total=slots.total,
             slots_in_use=slots.in_use,
             slots_waiting=slots.waiting,
-            tasks_watched=len(self.watcher.active),
+            tasks_watched=self.watcher.count,
             downloads_active=self.downloader.turns.active,
             downloads_waiting=self.downloader.turns.waiting,
             requests=self.transport.requests,
@@ -155,13 +229,54 @@ class Runtime:
         )
 
     async def close(self) -> None:
-        """Drain the paid requests that are on the wire, stop the rest, and let go of everything."""
-        left = [task.id for task in self.watcher.active]
-        await self.owned.drain(self.settings.timeouts.close)
+        """Drain the paid requests that are on the wire, stop the rest, and let go of everything.
+
+        It takes as long as `Timeouts.close` allows, whatever hangs.
+        """
+        clock = asyncio.get_running_loop().time
+        end = clock() + self.settings.timeouts.close
+        is_drained = await self.owned.drain(self.settings.timeouts.close)
+        left = tuple(self.watcher.left)
         if left:
             _log.warning(
                 "closed, and paid tasks go on at the service: %s; attach with veo.task(id)",
                 ", ".join(left),
             )
-        await self.transport.aclose()
-        self.executor.shutdown()
+        if isinstance(self.settings.limiter, SharedTaskLimiter):
+            leaving = self.settings.limiter.leave(self.member, self.watcher.left_keys)
+            await self._goodbye(settled(leaving, "this client"), end - clock())
+        if self.settings.webhooks is not None and self.hearing is not None:
+            await self._goodbye(self.settings.webhooks.forget(self.hearing), end - clock())
+        await self._goodbye(self.transport.aclose(), end - clock())
+        # A thread that hangs in a disk would hang whoever waits for it.
+        self.executor.shutdown(wait=is_drained, cancel_futures=True)
+        _running.discard(self)
+        self.settings.emitter.emit(
+            ClientClosed(base_url=self.settings.base_url, statistics=self.statistics, running=left)
+        )
+
+    async def _goodbye(self, step: Coroutine[object, object, None], seconds: float) -> None:
+        """Take a step of the end, and leave it behind where it takes too long."""
+        taking = self.owned.spawn(step)
+        await asyncio.wait({taking}, timeout=max(seconds, _GOODBYE_SECONDS))
+        if not taking.done():
+            await self.owned.drain(0)
+
+
+# Clients that run in this process, and those that ran in its parent when it forked.
+_running: WeakSet[Runtime] = WeakSet()
+_parents: list[Runtime] = []
+
+
+def _keep_the_parents() -> None:
+    """Never collect a client that a fork left here.
+
+    Its pool would close its connections, which takes the parent's sockets off the parent's loop:
+    the two processes share what the system keeps of it.
+    """
+    _parents.extend(_running)
+    _running.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_keep_the_parents)

@@ -1,5 +1,7 @@
 """Frozen policies. Every number of the package stands here once, with its reason and source."""
 
+import hashlib
+import hmac
 import math
 from typing import Final
 
@@ -22,6 +24,7 @@ MAX_DOWNLOADS: Final = 8  # enough for ten slots of 60 s clips at 0.5 MB/s a fil
 URL_LIFETIME: Final = 20 * 60.0  # spec: Download TTL, seconds since the link was handed out
 RESUMED_SECONDS: Final = 120.0  # in which a task of an earlier process has to be heard of, at least
 UNKNOWN_ID_GRACE: Final = 90.0  # a fresh id may be unknown to record-info for a while, seconds
+SHOWN_OF_KEYS: Final = 8  # hex digits of a submit's key in a log: enough to tell them apart
 SHORTEST_POLL: Final = 0.01  # against a very fast simulator, seconds
 POLL_JITTER: Final = 0.1  # a tenth either way keeps tasks submitted together from polling together
 
@@ -32,6 +35,7 @@ MAX_URL_REFRESHES: Final = 5  # per download; each gives 20 more minutes
 MIN_BYTES_PER_SECOND: Final = 32 * 1024  # 3 MB inside a tenth of the 20-minute window
 WRITE_BYTES: Final = 1024 * 1024  # a thread hop costs 0.1 to 0.3 ms: fewer, larger writes
 READ_BYTES: Final = 256 * 1024  # aiohttp buffers twice as much per connection
+RECENT_VIDEOS: Final = 1000  # links kept for browsers that ask again, 1 KB each
 DISK_THREADS: Final = 2  # aiohttp looks names up in the default pool; disks get one of their own
 PROGRESS_BYTES: Final = 16 * 1024  # arrivals that make a failed connection count as progress
 
@@ -40,6 +44,17 @@ LOOK_AHEAD: Final = 16  # inputs that a batch pulls at once while they turn out 
 UNREAD_ITEMS: Final = 100  # items that may wait for the one who reads a batch before it pauses
 DISK_RESERVE: Final = 4 * 1024 * 1024  # free bytes per video on its way, until one was seen
 DISK_SECONDS: Final = 5.0  # between two looks at a disk that is full
+
+LEASE_SECONDS: Final = 15.0  # after which a worker that was not heard of is taken for dead
+RENEW_SECONDS: Final = 5.0  # between two signs of life: two may be lost
+CLAIM_SECONDS: Final = 0.5  # between two looks at a job that another worker has
+SERVER_SECONDS: Final = 30.0  # for a journal's server to come back, before anything is paid
+
+CONFIRM_SECONDS: Final = 5.0  # between two questions that callbacks for one task may cause
+CALLBACK_TOLERANCE: Final = 300.0  # a signature's time may differ by so much (live 2.9: not told)
+CALLBACK_SECONDS: Final = 5.0  # for a callback's body to arrive; the service waits 15 s (live 2.8)
+UNCLAIMED_CALLBACKS: Final = 1000  # that may be kept for submits whose answer is still awaited
+REPLAYS: Final = 10_000  # signed callbacks that are remembered: a day of an account has 5,000
 
 USER_AGENT: Final = "veo-async"  # the service's edge refuses requests without one (live 2.1)
 
@@ -80,6 +95,10 @@ class ApiKey:
     def bearer(self) -> str:
         """Return the `Authorization` header's value (spec: Authentication)."""
         return f"Bearer {self._value.strip()}"
+
+    def derived(self, label: bytes) -> bytes:
+        """Return a secret that everyone with this key can make, and that does not reveal it."""
+        return hmac.digest(self._value.strip().encode(), label, hashlib.sha256)
 
     def __repr__(self) -> str:
         return "ApiKey(…)"

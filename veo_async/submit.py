@@ -6,16 +6,25 @@ it dropped it (429, 455). Everything else that goes wrong after that is uncertai
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Protocol, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import attrs
 
-from veo_async.api import Api
-from veo_async.errors import SubmitUncertainError, VeoError
-from veo_async.events import Emitter, SubmitFailed, SubmitStarted, TaskSubmitted
+from veo_async.api import Api, shown
+from veo_async.errors import LimiterError, SubmitUncertainError, VeoError
+from veo_async.events import (
+    Emitter,
+    LimiterLost,
+    LimiterRestored,
+    SubmitFailed,
+    SubmitQueued,
+    SubmitStarted,
+    SubmitWithdrawn,
+    TaskSubmitted,
+)
 from veo_async.limits import PaceGate, TaskLimiter, asked, settled
 from veo_async.models import VideoRequest
 from veo_async.protocol import retry
@@ -25,7 +34,7 @@ from veo_async.settings import RetryPolicy, Timeouts
 __all__: list[str] = []
 
 _T = TypeVar("_T")
-_log = logging.getLogger("veo_async")
+_log = logging.getLogger(__name__)
 
 
 class Record(Protocol):
@@ -122,6 +131,7 @@ class Submitter:
         self._policy = policy
         self._timeouts = timeouts
         self._emitter = emitter
+        self._lost_at: float | None = None
 
     async def run(self, job: Submission, begin: Callable[[str], _T]) -> _T:
         """Carry `job` to its task id, and return what `begin` makes of that.
@@ -139,21 +149,45 @@ class Submitter:
             TransportError: Nothing could be sent.
             LimiterError: The slots could not be counted.
         """
-        await asked(self._limiter.reserve(job.key))
-        job.take(Step.SLOT_GRANTED)
+        self._emitter.emit(SubmitQueued(key=job.key, request=job.request))
         try:
+            await self._counted(self._limiter.reserve(job.key))
+            job.take(Step.SLOT_GRANTED)
             await job.record.reserved()
             self._emitter.emit(SubmitStarted(key=job.key, request=job.request))
             return await self._send_until_taken(job, begin)
-        except VeoError as error:
+        except Exception as error:
             self._tell_of(job, error)
             raise
         except asyncio.CancelledError:
-            if not job.may_be_withdrawn:
+            if job.may_be_withdrawn:
+                self._emitter.emit(SubmitWithdrawn(key=job.key, request=job.request))
+            elif job.task_id is None:
                 self._tell_of(job, uncertain(job, "it was given up while its answer was awaited"))
+            else:
+                self._tell_id(job, job.task_id)
             raise
         finally:
-            await self._settle_slot(job)
+            if job.state is not State.WAITING:
+                await self._settle_slot(job)
+
+    async def _counted(self, answer: Awaitable[None]) -> None:
+        """Ask the limiter, and tell when it cannot count any more and when it can again.
+
+        Raises:
+            LimiterError: It failed.
+        """
+        now = asyncio.get_running_loop().time
+        try:
+            await asked(answer)
+        except LimiterError as error:
+            if self._lost_at is None:
+                self._lost_at = now()
+                self._emitter.emit(LimiterLost(error=str(error)))
+            raise
+        if self._lost_at is not None:
+            seconds, self._lost_at = now() - self._lost_at, None
+            self._emitter.emit(LimiterRestored(seconds=seconds))
 
     async def _send_until_taken(self, job: Submission, begin: Callable[[str], _T]) -> _T:
         loop = asyncio.get_running_loop()
@@ -162,7 +196,9 @@ class Submitter:
         while True:
             await self._gate.wait()
             try:
-                task_id = await self._api.generate(job.request, partial(self._leave, job))
+                task_id = await self._api.generate(
+                    job.request, partial(self._leave, job), key=job.key
+                )
             except VeoError as error:
                 if retry.taken(error) is retry.Taken.NOT_SENT:
                     not_sent += 1
@@ -183,7 +219,7 @@ class Submitter:
     async def _leave(self, job: Submission) -> None:
         # Occupied before the first byte: whoever dies in between leaves a slot that is held too
         # long, never a task that is not counted.
-        await asked(self._limiter.occupy(job.key, self._timeouts.lost))
+        await self._counted(self._limiter.occupy(job.key, self._timeouts.lost))
         await job.record.leaving()
         job.take(Step.HEADERS_SENT)
 
@@ -205,7 +241,9 @@ class Submitter:
         """
         match retry.taken(error):
             case retry.Taken.UNKNOWN:
-                raise uncertain(job, str(error)) from error
+                lost = uncertain(job, str(error))
+                lost.request_id = error.request_id
+                raise lost from error
             case retry.Taken.TURNED_AWAY if elapsed < self._policy.refused_for:
                 job.take(Step.TURNED_AWAY)
                 wait = self._api.wait_after("generate", None, refusals, error)
@@ -226,22 +264,31 @@ class Submitter:
             telling = self._limiter.occupy(job.key, self._timeouts.uncertain)
         else:
             telling = self._limiter.release(job.key)
-        await settled(telling, f"submit {job.key}")
+        await settled(telling, f"submit {shown(job.key)}…")
 
     def _tell_id(self, job: Submission, task_id: str) -> None:
         if job.is_orphan:
             warn_of_orphan(task_id)
         else:
-            _log.info("task %s submitted", task_id)
+            _log.info(
+                "task %s submitted",
+                task_id,
+                extra={"task_id": task_id, "key": shown(job.key)},
+            )
         self._emitter.emit(TaskSubmitted(key=job.key, request=job.request, task_id=task_id))
 
-    def _tell_of(self, job: Submission, error: VeoError) -> None:
+    def _tell_of(self, job: Submission, error: Exception) -> None:
         is_uncertain = isinstance(error, SubmitUncertainError)
-        if is_uncertain:
-            _log.warning("%s", error)
+        if isinstance(error, SubmitUncertainError):
+            extra = {"request_id": error.request_id, "key": shown(job.key)}
+            _log.warning("%s", error, extra=extra)
         self._emitter.emit(
             SubmitFailed(
-                key=job.key, request=job.request, error=str(error), is_uncertain=is_uncertain
+                key=job.key,
+                request=job.request,
+                error=str(error),
+                error_type=type(error).__name__,
+                is_uncertain=is_uncertain,
             )
         )
 
@@ -252,6 +299,7 @@ def warn_of_orphan(task_id: str) -> None:
         "the caller left, and task %s goes on all the same; attach to it with veo.task(%r)",
         task_id,
         task_id,
+        extra={"task_id": task_id},
     )
 
 

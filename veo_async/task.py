@@ -1,6 +1,8 @@
 """A task at the service: watched until it ends, with its slot freed only when the end was seen."""
 
 import asyncio
+import logging
+import math
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from copy import copy
 from functools import partial
@@ -9,15 +11,16 @@ from weakref import WeakValueDictionary
 
 import attrs
 
-from veo_async.api import Api
+from veo_async.api import Api, shown
 from veo_async.errors import ClientClosedError, TaskTimeoutError, VeoError
-from veo_async.events import Emitter, TaskUpdated
-from veo_async.limits import TaskLimiter, settled
+from veo_async.events import Emitter, TaskEnded, TaskUpdated
+from veo_async.limits import TaskLimiter, settled, told_of_task
 from veo_async.models import TaskRecord, TaskStatus, Video, VideoRequest
 from veo_async.ownership import Home
 from veo_async.protocol import codec, polling, retry
 from veo_async.protocol.lifecycle import State, Step, advance
 from veo_async.settings import (
+    CONFIRM_SECONDS,
     PROMPT_SECONDS,
     RESUMED_SECONDS,
     UNKNOWN_ID_GRACE,
@@ -27,6 +30,8 @@ from veo_async.settings import (
 )
 
 __all__ = ["VideoTask"]
+
+_log = logging.getLogger(__name__)
 
 
 class Spawn(Protocol):
@@ -60,6 +65,10 @@ class Watched:
         changed: Set, and replaced, at every change.
         told: The task that tells the limiter of a new one.
         watch: The task that polls it.
+        hinted: Set when a callback says that there may be news.
+        confirmed_at: Loop time of the last question that a callback caused.
+        known: An answer that is to be taken before the first poll.
+        other_keys: Further names of its slot, given where nobody knew the first one.
     """
 
     task_id: str
@@ -74,6 +83,10 @@ class Watched:
     changed: asyncio.Event = attrs.field(factory=asyncio.Event)
     told: "asyncio.Task[None] | None" = None
     watch: "asyncio.Task[None] | None" = None
+    hinted: asyncio.Event = attrs.field(factory=asyncio.Event)
+    confirmed_at: float = -math.inf
+    known: TaskRecord | None = None
+    other_keys: set[str] = attrs.field(factory=set[str])
 
     @property
     def is_worth_another_look(self) -> bool:
@@ -252,12 +265,20 @@ class Watcher:
         self._home = home
         self._note_link = note_link
         self._known: WeakValueDictionary[str, Watched] = WeakValueDictionary()
+        self._by_key: WeakValueDictionary[str, Watched] = WeakValueDictionary()
         self._active: dict[str, Watched] = {}
+        self.left: list[str] = []  # tasks that go on, and are not polled any more
+        self.left_keys: set[str] = set()  # what names their slots
 
     @property
     def active(self) -> tuple[VideoTask, ...]:
         """The tasks that are being polled."""
         return tuple(VideoTask(watched, self.watch) for watched in self._active.values())
+
+    @property
+    def count(self) -> int:
+        """How many tasks are being polled, also for another thread that asks."""
+        return len(self._active)
 
     def attach(self, task_id: str) -> VideoTask:
         """Return the task of that id. It is watched from the first wait for it."""
@@ -275,6 +296,28 @@ class Watcher:
         age = None if watched is None else self._age(watched)
         return age is not None and age < UNKNOWN_ID_GRACE
 
+    def find(self, task_id: str) -> Watched | None:
+        """Return what is known of a task, if anyone holds it."""
+        return self._known.get(task_id)
+
+    def of_key(self, key: str) -> Watched | None:
+        """Return what is known of the task of a submit, if anyone holds it."""
+        return self._by_key.get(key)
+
+    def wake(self, task_id: str) -> bool:
+        """Ask for a task now, since a callback says that there may be news.
+
+        Only so often (`CONFIRM_SECONDS`); the usual polling goes on beside it.
+
+        Returns:
+            Whether it is being polled.
+        """
+        watched = self._active.get(task_id)
+        if watched is None:
+            return False
+        watched.hinted.set()
+        return True
+
     def begin(self, task_id: str, key: str, request: VideoRequest) -> VideoTask:
         """Watch a task that was just submitted and occupies the slot of that key."""
         watched = Watched(
@@ -284,14 +327,23 @@ class Watcher:
             submitted_at=asyncio.get_running_loop().time(),
             state=State.RUNNING,
         )
-        self._known[task_id] = watched
+        self._known[task_id] = self._by_key[key] = watched
         # Not by the submit, which may still write its id down when the end has been seen.
-        telling = settled(self._limiter.occupy(key, self._timeouts.task), f"task {task_id}")
+        telling = settled(
+            told_of_task(self._limiter, key, self._timeouts.task, task_id), f"task {task_id}"
+        )
         watched.told = self._spawn(telling, may_be_withdrawn=lambda: False)
         self._start(watched)
         return VideoTask(watched, self.watch)
 
-    def resume(self, task_id: str, key: str, request: VideoRequest | None, age: float) -> VideoTask:
+    def resume(
+        self,
+        task_id: str,
+        key: str,
+        request: VideoRequest | None,
+        age: float,
+        known: TaskRecord | None = None,
+    ) -> VideoTask:
         """Watch a task of an earlier process that occupies the slot of that key.
 
         Args:
@@ -299,6 +351,7 @@ class Watcher:
             key: What names its slot.
             request: What was asked for, if that is known.
             age: Seconds since its submit.
+            known: An answer about it that came just now.
         """
         watched = self._known.get(task_id)
         if watched is None or watched.is_worth_another_look:
@@ -309,12 +362,18 @@ class Watcher:
                 submitted_at=asyncio.get_running_loop().time() - age,
                 is_resumed=True,
                 state=State.RUNNING,
+                known=known,
+                confirmed_at=-math.inf if known is None else asyncio.get_running_loop().time(),
             )
-            self._known[task_id] = watched
+            self._known[task_id] = self._by_key[key] = watched
             self._start(watched)
         elif watched.ended:  # seen by this client since its journal was read
             telling = settled(self._limiter.release(key), f"task {task_id}")
             self._spawn(telling, may_be_withdrawn=lambda: False)
+        else:
+            if key != watched.key:
+                watched.other_keys.add(key)
+            watched.request = watched.request or request
         return VideoTask(watched, self.watch)
 
     def watch(self, watched: Watched) -> None:
@@ -343,12 +402,15 @@ class Watcher:
             return
         failure = None if watch.cancelled() else watch.exception()
         why = "the client was closed" if failure is None else f"watching it failed: {failure!r}"
-        watched.end(
+        self.left.append(watched.task_id)
+        self.left_keys |= {watched.key, *watched.other_keys}
+        self._end(
+            watched,
             ClientClosedError(
                 f"task {watched.task_id} goes on at the service, but {why}; attach to it with"
                 " veo.task(id) of an open client",
                 task_id=watched.task_id,
-            )
+            ),
         )
 
     async def _until_ended(self, watched: Watched) -> None:
@@ -361,14 +423,30 @@ class Watcher:
         if watched.told is not None:
             await asyncio.wait({watched.told})
         tally = _Tally()
-        wait: float | None = polling.first_poll(self._poll, self._age(watched))
+        first = polling.first_poll(self._poll, self._age(watched))
+        if watched.known is not None:
+            first = max(first, self._poll.interval)
+            await self._take(watched, tally, watched.known)
+        wait = None if watched.ended else first
         while wait is not None:
             left = deadline - loop.time()
             if left <= 0:
                 await self._give_up(watched)
                 return
-            await asyncio.sleep(min(wait, left))
+            await self._pause(watched, min(wait, left))
             wait = await self._ask(watched, tally)
+
+    async def _pause(self, watched: Watched, seconds: float) -> None:
+        """Wait so long, or until a callback says that there may be news."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(seconds):
+                await watched.hinted.wait()
+                await asyncio.sleep(watched.confirmed_at + CONFIRM_SECONDS - loop.time())
+                watched.confirmed_at = loop.time()
+        except TimeoutError:
+            pass  # the usual poll is due, which answers any hint as well
+        watched.hinted.clear()
 
     def _age(self, watched: Watched) -> float | None:
         if watched.submitted_at is None:
@@ -403,7 +481,7 @@ class Watcher:
         ):
             # Its slot stays occupied and lapses with the longest plausible age: the service did
             # not say that the task has ended.
-            watched.end(error)
+            self._end(watched, error)
             return 0.0
         failures = tally.failures + tally.refusals
         return self._api.wait_after("record-info", watched.task_id, failures, error)
@@ -423,7 +501,7 @@ class Watcher:
             if not is_blank or tally.blanks >= self._policy.attempts:
                 self._tell(watched, record)
                 if record.status.is_terminal:
-                    watched.end()
+                    self._end(watched)
 
     def _tell(self, watched: Watched, record: TaskRecord) -> None:
         if record.video_url is not None:
@@ -436,21 +514,46 @@ class Watcher:
             if watched.state is State.RUNNING:
                 await self._free(watched, Step.AGE_PASSED)
         finally:
-            watched.end(
+            self._end(
+                watched,
                 TaskTimeoutError(
                     f"task {watched.task_id} is not finished after {self._timeouts.task:g} s; it"
                     " may still be running at the service: attach to it later with veo.task(id)",
                     task_id=watched.task_id,
-                )
+                ),
             )
 
+    def _end(self, watched: Watched, error: VeoError | None = None) -> None:
+        """Let everyone who waits for a task go on, and tell the observers."""
+        watched.end(error)
+        record = watched.record
+        _log.info(
+            "task %s %s",
+            watched.task_id,
+            f"is given up: {error}" if error is not None else record and record.status,
+            extra={"task_id": watched.task_id, "key": shown(watched.key)},
+        )
+        self._emitter.emit(
+            TaskEnded(
+                key=watched.key,
+                task_id=watched.task_id,
+                record=record,
+                error=None if error is None else str(error),
+                error_type=None if error is None else type(error).__name__,
+                seconds=self._age(watched),
+            )
+        )
+
     async def _occupy(self, watched: Watched) -> None:
-        telling = self._limiter.occupy(watched.key, self._timeouts.task)
+        telling = told_of_task(self._limiter, watched.key, self._timeouts.task, watched.task_id)
         await settled(telling, f"task {watched.task_id}")
 
     async def _free(self, watched: Watched, step: Step) -> None:
         """Give the slot back, and wait for that no longer than a healthy limiter takes."""
         watched.state = advance(watched.state, step)
+        for key in watched.other_keys:
+            telling = settled(self._limiter.release(key), f"task {watched.task_id}")
+            self._spawn(telling, may_be_withdrawn=lambda: False)
         telling = settled(self._limiter.release(watched.key), f"task {watched.task_id}")
         await asyncio.wait(
             {self._spawn(telling, may_be_withdrawn=lambda: False)}, timeout=PROMPT_SECONDS

@@ -1,7 +1,9 @@
 """A client and a simulator that run a hundred times faster than life."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+import tempfile
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -20,6 +22,13 @@ class World:
     sim: Simulator
     veo: VeoClient
     events: list[Event]
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A folder whose path leaves room for the name of a unix socket."""
+    with tempfile.TemporaryDirectory(prefix="veo") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture
