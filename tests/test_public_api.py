@@ -57,6 +57,8 @@ TREE = {
     "LimiterError": "VeoError",
     "BudgetExceededError": "VeoError",
     "ConfigurationError": "VeoError",
+    "WebhookError": "VeoError",
+    "SignatureError": "WebhookError",
     "WrongLoopError": "VeoError",
     "ClientClosedError": "VeoError",
 }
@@ -71,6 +73,8 @@ ATTRIBUTES = {
     "TaskTimeoutError": "task_id",
     "TransportError": "request_sent",
     "BudgetExceededError": "needed left",
+    "WebhookError": "status",
+    "SignatureError": "status",
 }
 
 
@@ -106,7 +110,7 @@ def test_the_client_takes_what_the_documentation_promises():
     assert next(iter(parameters)) == "api_key"
     assert set(parameters) >= {
         "base_url", "max_tasks", "limiter", "poll", "retry", "timeouts", "pace", "max_downloads",
-        "max_credits", "connector", "proxy", "ssl", "callback_url", "on_event",
+        "max_credits", "connector", "proxy", "ssl", "callback_url", "webhooks", "on_event",
     }  # fmt: skip
     assert all(
         spec.kind is inspect.Parameter.KEYWORD_ONLY

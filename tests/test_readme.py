@@ -5,7 +5,6 @@ import re
 import shlex
 import subprocess
 import sys
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -79,34 +78,25 @@ def test_the_application_and_the_script(simulator, tmp_path):
     assert len(simulator.ledger) == 6
 
 
-def post(url: str, body: bytes) -> tuple[int, str]:
-    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=20) as answer:
-        return answer.status, answer.read().decode()
-
-
-def test_the_web_backend(simulator, tmp_path, unused_tcp_port):
-    code = example("web").replace("port=8080", f"port={unused_tcp_port}")
-    server = started(code, tmp_path)
-    site = f"http://127.0.0.1:{unused_tcp_port}"
-    try:
-        assert server.stdout is not None
-        server.stdout.readline()
-        status, body = post(f"{site}/videos", b'{"prompt": "A paper boat"}')
-        assert status == 202
-        task_id = simulator.ledger[0].task_id
-        assert task_id in body
-        with urllib.request.urlopen(f"{site}/videos/{task_id}", timeout=20) as answer:
-            assert answer.read() == b'{"status": "generating"}'
-        with urllib.request.urlopen(f"{site}/videos/{task_id}/file", timeout=50) as answer:
-            video = answer.read()
-            assert answer.headers["Content-Type"] == "video/mp4"
-            assert int(answer.headers["Content-Length"]) == len(video)
-        assert video[4:8] == b"ftyp"
-    finally:
-        server.terminate()
-        _, err = server.communicate(timeout=20)
-    assert server.returncode == 0, err
+def test_a_job_that_is_delivered_again(simulator, tmp_path):
+    program = tmp_path / "job.py"
+    quick = "VeoClient(poll=PollPolicy(interval=0.1), limiter="
+    code = example("job").replace("VeoClient(limiter=", quick)
+    program.write_text(code.replace("import FileLimiter,", "import FileLimiter, PollPolicy,"))
+    told = [
+        subprocess.run(
+            [sys.executable, "-X", "dev", "-W", "error", str(program), "order-17", "A paper boat"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        ).stdout
+        for _ in range(2)
+    ]
+    (charge,) = simulator.ledger
+    assert told == [f"{charge.task_id} videos/order-17.mp4\n"] * 2
+    assert tmp_path.joinpath("videos/order-17.mp4").read_bytes()[4:8] == b"ftyp"
 
 
 def test_the_pytest_fixture(tmp_path):

@@ -8,7 +8,6 @@ from veo_async._version import __version__
 if TYPE_CHECKING:
     from veo_async.batch import Batch
     from veo_async.client import VeoClient
-    from veo_async.download import VideoStream
     from veo_async.errors import (
         APIError,
         AuthenticationError,
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
         RateLimitError,
         ServerError,
         ServiceUnavailableError,
+        SignatureError,
         SubmitUncertainError,
         TaskError,
         TaskFailedError,
@@ -39,23 +39,46 @@ if TYPE_CHECKING:
         URLExpiredError,
         ValidationError,
         VeoError,
+        WebhookError,
         WrongLoopError,
     )
     from veo_async.events import (
+        CallbackReceived,
+        ClientClosed,
+        ClientStarted,
+        DownloadFailed,
         DownloadFinished,
         DownloadProgress,
         DownloadStarted,
         Event,
+        LimiterLost,
+        LimiterRestored,
         Observer,
+        RequestFinished,
         RetryScheduled,
         SubmitFailed,
+        SubmitQueued,
         SubmitsPaused,
         SubmitsResumed,
         SubmitStarted,
+        SubmitWithdrawn,
+        TaskEnded,
         TaskSubmitted,
         TaskUpdated,
     )
-    from veo_async.limits import LimiterStatistics, LocalLimiter, TaskLimiter
+    from veo_async.inbox import FileInbox, Inbox
+    from veo_async.integrations.opentelemetry import OpenTelemetryObserver
+    from veo_async.integrations.postgres import PostgresJournal
+    from veo_async.integrations.processes import FileLimiter
+    from veo_async.integrations.redis import RedisLimiter
+    from veo_async.integrations.redis_inbox import RedisInbox
+    from veo_async.limits import (
+        LimiterMember,
+        LimiterStatistics,
+        LocalLimiter,
+        SharedTaskLimiter,
+        TaskLimiter,
+    )
     from veo_async.models import (
         JSON,
         AspectRatio,
@@ -71,9 +94,12 @@ if TYPE_CHECKING:
         VideoRequest,
     )
     from veo_async.prices import Prices
-    from veo_async.results import BatchInput, BatchItem, BatchReport, Outcome
+    from veo_async.protocol.callbacks import Callback
+    from veo_async.results import BatchInput, BatchItem, BatchReport, JobResult, Outcome
     from veo_async.settings import PollPolicy, RetryPolicy, Statistics, Timeouts
+    from veo_async.streaming import VideoStream
     from veo_async.task import VideoTask
+    from veo_async.webhooks import WebhookReceiver
 
 # Where the public names live, light modules first: a name is looked for in this order.
 _HOMES = (
@@ -84,10 +110,18 @@ _HOMES = (
     "prices",
     "events",
     "limits",
+    "protocol.callbacks",
     "task",
+    "inbox",
+    "webhooks",
     "client",
-    "download",
+    "streaming",
     "batch",
+    "integrations.processes",
+    "integrations.redis",
+    "integrations.redis_inbox",
+    "integrations.opentelemetry",
+    "integrations.postgres",
 )
 
 __all__ = [
@@ -100,45 +134,67 @@ __all__ = [
     "BatchItem",
     "BatchReport",
     "BudgetExceededError",
+    "Callback",
+    "CallbackReceived",
+    "ClientClosed",
     "ClientClosedError",
+    "ClientStarted",
     "ConfigurationError",
     "ConnectError",
     "ContentChangedError",
     "Download",
     "DownloadError",
+    "DownloadFailed",
     "DownloadFinished",
     "DownloadProgress",
     "DownloadStarted",
     "Event",
+    "FileInbox",
+    "FileLimiter",
     "GenerationType",
+    "Inbox",
     "InsufficientCreditsError",
     "InvalidRequestError",
     "JSONObject",
+    "JobResult",
     "JournalError",
     "LimiterError",
+    "LimiterLost",
+    "LimiterMember",
+    "LimiterRestored",
     "LimiterStatistics",
     "LocalLimiter",
     "Model",
     "NotAnMP4Error",
     "NotFoundError",
     "Observer",
+    "OpenTelemetryObserver",
     "Outcome",
     "PollPolicy",
+    "PostgresJournal",
     "Prices",
     "QuotaExceededError",
     "RateLimitError",
+    "RedisInbox",
+    "RedisLimiter",
     "RequestFields",
+    "RequestFinished",
     "Resolution",
     "RetryPolicy",
     "RetryScheduled",
     "ServerError",
     "ServiceUnavailableError",
+    "SharedTaskLimiter",
+    "SignatureError",
     "Statistics",
     "SubmitFailed",
+    "SubmitQueued",
     "SubmitStarted",
     "SubmitUncertainError",
+    "SubmitWithdrawn",
     "SubmitsPaused",
     "SubmitsResumed",
+    "TaskEnded",
     "TaskError",
     "TaskFailedError",
     "TaskLimiter",
@@ -160,6 +216,8 @@ __all__ = [
     "VideoRequest",
     "VideoStream",
     "VideoTask",
+    "WebhookError",
+    "WebhookReceiver",
     "WrongLoopError",
     "__version__",
 ]

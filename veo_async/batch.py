@@ -198,7 +198,12 @@ def _unwritten(sending: Iterable["asyncio.Task[object]"]) -> JournalError | None
     return None
 
 
-def _prepare(folder: Path) -> None:
+def prepare(folder: Path) -> None:
+    """Make a folder, and see to it that files can be written there.
+
+    Raises:
+        DownloadError: They cannot.
+    """
     prepare_folder(folder)
     try:
         settle_folder(folder)
@@ -261,7 +266,7 @@ class _Run:
         """Open the journal and begin."""
         loop = asyncio.get_running_loop()
         folder = plan.orders.folder
-        await uncut(loop.run_in_executor(runtime.executor, _prepare, folder))
+        await uncut(loop.run_in_executor(runtime.executor, prepare, folder))
         # Nobody is paid on a loopback host, and what was made for play money must not be taken
         # for what was paid.
         mark = "simulated" if is_loopback(runtime.transport.api_host) else ""

@@ -2,15 +2,14 @@
 
 import asyncio
 import os
-import secrets
 import ssl as ssl_module
 import warnings
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, Unpack
+from typing import TYPE_CHECKING, NoReturn, Self, Unpack
 
 from veo_async.configuration import (
     Configuration,
@@ -24,6 +23,8 @@ from veo_async.errors import (
     ClientClosedError,
     InvalidRequestError,
     NotFoundError,
+    SubmitUncertainError,
+    WrongLoopError,
 )
 from veo_async.events import Emitter, Observer
 from veo_async.files import refuse_existing, target_of
@@ -58,9 +59,14 @@ if TYPE_CHECKING:
     import aiohttp
 
     from veo_async.batch import Batch
-    from veo_async.download import VideoStream
     from veo_async.feed import BatchRequests
+    from veo_async.journal import JournalPlace
+    from veo_async.keyed import Keyed
+    from veo_async.results import JobResult
     from veo_async.runtime import Runtime
+    from veo_async.streaming import VideoStream
+    from veo_async.webhooks import WebhookReceiver
+    from veo_async.workshop import Until
 
 __all__ = ["VeoClient"]
 
@@ -89,7 +95,10 @@ class VeoClient:
         ssl: An SSL context, or False to check no certificate.
         callback_url: Prefix of a callback URL for requests without one; a random token is appended
             as a path segment.
-        on_event: Called with every `Event`, on the event loop.
+        webhooks: What receives the callbacks, mounted by the application where `callback_url` says.
+            A callback wakes whoever waits for its task, and reveals the task of a submit whose
+            answer was lost. Polling goes on as without.
+        on_event: Called with every `Event`, on the event loop; or several such observers.
 
     Raises:
         ConfigurationError: A setting is missing or impossible.
@@ -112,20 +121,23 @@ class VeoClient:
         proxy: str | None = None,
         ssl: ssl_module.SSLContext | bool | None = None,
         callback_url: str | None = None,
-        on_event: Observer | None = None,
+        webhooks: "WebhookReceiver | None" = None,
+        on_event: Observer | Iterable[Observer] | None = None,
     ) -> None:
         self._runtime: Runtime | None = None
+        self._keyed: Keyed | None = None
         self._closing: asyncio.Task[None] | None = None
         self._is_closed = False
         self._upgraded_ids: set[str] = set()
         # Wrapped first, or it would stand in the traceback of whatever is wrong.
         given = None if api_key is None else ApiKey(api_key)
         del api_key
+        slots = LocalLimiter(max_tasks) if limiter is None else limiter
         self._settings = Configuration(
             key=read_api_key(given),
             base_url=read_base_url(base_url),
-            limiter=LocalLimiter(max_tasks) if limiter is None else limiter,
-            gate=read_pace(pace),
+            limiter=slots,
+            gate=read_pace(pace, slots),
             poll=poll,
             retry=retry,
             timeouts=timeouts,
@@ -135,10 +147,11 @@ class VeoClient:
             proxy=proxy,
             ssl=True if ssl is None else ssl,
             callback_url=callback_url,
-            emitter=Emitter(on_event),
+            webhooks=webhooks,
+            emitter=Emitter.to(on_event),
         )
         # aiohttp is loaded now, since loading it later would stop a running loop for 0.2 s.
-        import_module("veo_async.batch")
+        import_module("veo_async.keyed")
 
     # --- making videos
 
@@ -166,7 +179,7 @@ class VeoClient:
         """
         wanted = _request(request, fields)
         runtime = self._started()
-        key = secrets.token_hex(16)
+        key = self._settings.new_token()
         if wanted.callback_url is None and self._settings.callback_url is not None:
             wanted = wanted.evolve(callback_url=with_token(self._settings.callback_url, key))
         codec.encode_generate(wanted)
@@ -194,6 +207,9 @@ class VeoClient:
 
         try:
             return await runtime.submitter.run(job, begin)
+        except SubmitUncertainError:
+            runtime.listen_for(job)
+            raise
         finally:
             if job.may_be_withdrawn:
                 self._settings.budget.release(DEARER.of(job.request))
@@ -280,10 +296,23 @@ class VeoClient:
                 self._upgraded_ids.discard(base.task_id)
             raise
 
-    async def _video(self, video: Video | VideoTask | str) -> Video:
+    async def _video(self, video: Video | VideoTask | str, timeout: float | None = None) -> Video:  # noqa: ASYNC109  # VideoTask.wait's
         if isinstance(video, Video):
             return video
-        return await (video if isinstance(video, VideoTask) else self.task(video))
+        task = video if isinstance(video, VideoTask) else self.task(video)
+        return await task.wait(timeout)
+
+    async def _finished(self, task_id: str) -> Video | None:
+        """Return the video of a task that this client does not watch, if it is there already.
+
+        An id that the service does not know is told at once, which a watcher would ask for again.
+        """
+        task = self.task(task_id)
+        if task.done or task.record is not None:
+            return None
+        record = await self.status(task)
+        is_there = record.status is TaskStatus.SUCCESS and record.video_url is not None
+        return codec.video_of(record) if is_there else None
 
     # --- bringing videos home
 
@@ -320,20 +349,42 @@ class VeoClient:
         return await runtime.owned.call(work, may_be_withdrawn=lambda: True)
 
     @asynccontextmanager
-    async def stream(self, video: Video | VideoTask | str) -> AsyncGenerator["VideoStream"]:
+    async def stream(
+        self,
+        video: Video | VideoTask | str,
+        *,
+        range: str | None = None,  # noqa: A002  # HTTP's name
+        if_range: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109  # VideoTask.wait's
+    ) -> AsyncGenerator["VideoStream"]:
         """Open a video's bytes, to pass them on without a file.
+
+        Whatever goes wrong before the first byte is raised here, so that an HTTP answer can still
+        say so. A link that expires, and a connection that breaks, are renewed and not seen.
 
         Args:
             video: A video, or its task or task id, which is waited for first.
+            range: The `Range` header of a browser's request, for a part of the video. What is no
+                single range of bytes gets the whole of it, as RFC 9110 allows.
+            if_range: The `If-Range` header of that request.
+            timeout: Seconds to wait for an unfinished task at most.
 
         Raises:
+            NotFoundError: The service does not know the id.
             DownloadError: It cannot be had.
             TransportError: The storage host cannot be reached.
+            TaskTimeoutError: It is not finished yet after `timeout` seconds.
             VeoError: What `VideoTask.wait` raises, for a task or an id.
         """
         runtime = self._started()
-        found = await self._video(video)
-        async with runtime.downloader.stream(found, runtime.renewed) as body:
+        found = None if isinstance(video, Video) else runtime.downloader.recent(_task_id(video))
+        if found is None and isinstance(video, str):
+            found = await self._finished(video)
+        if found is None:
+            found = await self._video(video, timeout)
+        async with runtime.downloader.stream(
+            found, runtime.renewed, wanted=range, condition=if_range
+        ) as body:
             yield body
 
     def batch(
@@ -354,6 +405,10 @@ class VeoClient:
 
         Its journal makes it safe to be killed at any moment and run again: what is paid is brought
         home, what is there is skipped, and nothing is paid twice.
+
+        With `webhooks` and `callback_url`, an item whose answer was lost waits for its callback for
+        as long as its slot is held, and comes out as what became of it; without one it is
+        `uncertain`. A callback that an inbox keeps settles it in a later run.
 
         Args:
             requests: An iterable or async iterable, pulled lazily, of requests, prompts, or
@@ -394,6 +449,70 @@ class VeoClient:
         )
         return Batch(plan, self._started)
 
+    async def run_job(
+        self,
+        key: str,
+        request: VideoRequest | str | None = None,
+        *,
+        directory: str | os.PathLike[str],
+        until: "Until" = "downloaded",
+        journal: "str | os.PathLike[str] | JournalPlace | None" = None,
+        **fields: Unpack[RequestFields],
+    ) -> "JobResult":
+        """Bring a job of a queue to its end: the same key is the same task and the same payment.
+
+        Queues deliver a job again after a worker died. It then goes on where that one was: a task
+        that is known is asked for, a video that is ready is fetched, a file that is there is
+        returned at once. While another worker that lives has the job, this one waits for it. A
+        caller that is cancelled before the request left spends nothing; after that the job goes on.
+
+        Several processes of one host may share a journal in a file; give them a shared limiter too.
+        A batch must not run on it at the same time.
+
+        Args:
+            key: What names the job, 1 to 200 characters; the file is named by it too.
+            request: A `VideoRequest`, or a prompt with a request's fields as keywords. None where
+                the journal knows the key already.
+            directory: Where the file goes, with a description beside it.
+            until: `downloaded`, or `ready`: finished at the service, with its link known.
+            journal: The journal's file; `veo-journal.db` in the directory when not given. It must
+                be on a local disk. Or a `PostgresJournal`, for workers on several hosts.
+            **fields: The fields, where `request` is a prompt.
+
+        Raises:
+            InvalidRequestError: The request breaks a rule, the key is unknown and there is no
+                request, or it stands for another one that was paid.
+            SubmitUncertainError: The answer to its submit was lost, now or in a worker that died: a
+                task may exist. It holds its slot, and is not sent again.
+            TaskFailedError: The generation failed, now or before. It is not paid again.
+            ValidationError: The service refused the request, now or before. Nothing was paid.
+            BudgetExceededError: It would cost more than `max_credits` leaves. Nothing was sent.
+            JournalError: The journal cannot be used, or a batch runs on it. Nothing was sent.
+            DownloadError: The video is there, and could not be brought. Ask again.
+            VeoError: What `submit` and `VideoTask.wait` raise.
+            ClientClosedError: The client was closed.
+            WrongLoopError: This is another event loop or process than the client's.
+        """
+        from veo_async.database import JOURNAL_NAME  # noqa: PLC0415  # loaded by __init__
+        from veo_async.journal import FilePlace  # noqa: PLC0415
+        from veo_async.keyed import Keyed  # noqa: PLC0415
+        from veo_async.workshop import Wanted  # noqa: PLC0415
+
+        if request is None and fields:
+            raise InvalidRequestError(
+                f"{next(iter(fields))} was given without a prompt; give both", field="request"
+            )
+        wanted = Wanted(
+            key=key, request=None if request is None else _request(request, fields), until=until
+        )
+        folder = Path(directory)
+        runtime = self._started()
+        if self._keyed is None:
+            self._keyed = Keyed(runtime)
+        path = folder / JOURNAL_NAME if journal is None else journal
+        place = FilePlace(Path(path)) if isinstance(path, str | os.PathLike) else path
+        return await self._keyed.run(wanted, folder=folder, place=place)
+
     # --- lifetime
 
     def statistics(self) -> Statistics:
@@ -420,20 +539,29 @@ class VeoClient:
     async def aclose(self) -> None:
         """Close the client. May be called more than once, from any task of its loop.
 
-        Submits whose request has left get `Timeouts.close` seconds for their answer. Everything
-        else is stopped; tasks go on at the service, and are named in the log.
+        It takes `Timeouts.close` seconds at most. Submits whose request has left get the first four
+        fifths of them for their answer; everything else is stopped at once. Tasks go on at the
+        service, and are named in the log. A cancellation waits until the client is closed.
 
         Raises:
             WrongLoopError: This is another event loop or process than the client's.
         """
+        if self._runtime is not None:
+            self._runtime.home.check_place()
         self._is_closed = True
         if self._runtime is None:
             return
-        self._runtime.home.check_place()
         self._runtime.home.is_closed = True
         if self._closing is None:
-            self._closing = asyncio.get_running_loop().create_task(self._runtime.close())
+            self._closing = asyncio.get_running_loop().create_task(self._close(self._runtime))
         await finished(self._closing)
+
+    async def _close(self, runtime: "Runtime") -> None:
+        try:
+            await runtime.close()
+        finally:
+            if self._keyed is not None:
+                await self._keyed.aclose()
 
     def _started(self) -> "Runtime":
         """Return the running parts, made on first use.
@@ -460,6 +588,10 @@ class VeoClient:
                 source=self,
                 stacklevel=2,
             )
+
+    def __reduce__(self) -> NoReturn:
+        # Its key would travel with it, and its connections could not.
+        raise WrongLoopError("a client cannot be sent to another process; make one there")
 
     def __repr__(self) -> str:
         settings: Configuration | None = getattr(self, "_settings", None)

@@ -1,4 +1,4 @@
-"""A journal's file as a database: opened by one live runner, refused where it cannot be trusted.
+"""A journal's file as a database: for one batch, or shared, and refused if it cannot be trusted.
 
 SQLite with a rollback journal and `synchronous=EXTRA`: a commit that returned is on the disk. (Its
 write-ahead log can be damaged by a second connection before 3.51.3, and saves nothing here: an
@@ -8,8 +8,11 @@ account takes 20 submits in 10 s.)
 import os
 import sqlite3
 import struct
+import threading
+import time
+from collections import Counter
 from collections.abc import Generator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +31,8 @@ _HEADER: Final = struct.Struct(">16s44xI4xI28x")  # magic, user version, applica
 _APPLICATION: Final = 0x56454F4A  # "VEOJ"
 _VERSION: Final = 1
 _BUSY_SECONDS: Final = 30.0  # for a reader, such as `veo-async jobs`, to get out of the way
+_LOOK_SECONDS: Final = 0.02
+_SHARING_SECONDS: Final = 3.0  # for one who looks at the journal to let go of it
 _CHECK: Final = "PRAGMA quick_check(1)"
 
 _SCHEMA: Final = (
@@ -68,6 +73,21 @@ _SCHEMA: Final = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
     "CREATE INDEX jobs_state ON jobs (state)",
 )
+# Of all processes, and running while the machine sleeps; elsewhere than on Linux every clock does.
+_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+_CLAIMS: Final = """CREATE TABLE IF NOT EXISTS claims (
+    key TEXT PRIMARY KEY,
+    owner TEXT NOT NULL,
+    place TEXT NOT NULL,
+    pid INTEGER NOT NULL,
+    born TEXT NOT NULL,
+    lapses REAL NOT NULL
+) WITHOUT ROWID"""  # made when a journal is shared for the first time
+
+# What this process has open and shares. Looking into such a file by any other way than SQLite's
+# would take SQLite's locks on it away: POSIX drops all of a process when it closes one handle.
+_shared: Counter[tuple[int, int]] = Counter()
+_sharing: Final = threading.Lock()
 
 
 @attrs.frozen(eq=False)
@@ -78,19 +98,53 @@ class Database:
         path: The file.
         connection: What speaks to it.
         lock: What keeps others out; None where it is only looked at.
-        is_live: Whether another process runs the batch.
+        is_live: Whether others write to it, and it is only looked at.
+        inode: What tells the file from others, where it is shared.
     """
 
     path: Path
     connection: sqlite3.Connection
     lock: Lock | None
     is_live: bool = False
+    inode: tuple[int, int] | None = None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether all who share it are on this machine."""
+        return True
+
+    @property
+    def same_file(self) -> str:
+        """The condition for a job to have the file of a name, in SQL."""
+        return "file = ?"
+
+    @property
+    def errors(self) -> type[Exception]:
+        """What the connection raises."""
+        return sqlite3.Error
 
     def close(self) -> None:
         """Let go of the file."""
-        self.connection.close()
+        if self.inode is None:
+            self.connection.close()
+        else:
+            with _sharing:
+                self.connection.close()
+                _shared[self.inode] -= 1
         if self.lock is not None:
             self.lock.release()
+
+    def mapping(self) -> AbstractContextManager[None]:
+        """Turn what goes wrong with it into a `JournalError` while inside."""
+        return mapping(self.path)
+
+    def unusable(self, why: str) -> JournalError:
+        """Return the error for content that makes no sense."""
+        return unusable(self.path, why)
+
+    def clock(self) -> float:
+        """Return the seconds since the machine was started, those in which it slept included."""
+        return time.clock_gettime(_CLOCK)
 
 
 def open_for_writing(path: Path, *, mark: str = "") -> Database:
@@ -117,6 +171,68 @@ def open_for_writing(path: Path, *, mark: str = "") -> Database:
     except BaseException:
         lock.release()
         raise
+
+
+def open_for_sharing(path: Path, *, mark: str | None = "") -> Database:
+    """Open, or make, a journal that several processes of this machine write to, job by job.
+
+    What cannot be used is left as it was.
+
+    Args:
+        path: The file.
+        mark: What kind of money its tasks are paid with; one journal holds one kind. None takes
+            any, and makes none.
+
+    Raises:
+        JournalError: A batch of it is live, it is on a network file system, it is damaged, of a
+            later version, no journal at all, or marked otherwise.
+    """
+    with mapping(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path = _real(path)
+        refuse_network(path.parent)
+        lock = Lock(path.with_name(f"{path.name}.lock"))
+        _share(lock, path, mark)
+    try:
+        with mapping(path), _sharing:
+            about = path.stat()
+            inode = (about.st_dev, about.st_ino)
+            connection = _connected(path, mark, is_known=_shared[inode] > 0)
+            _shared[inode] += 1
+    except BaseException:
+        lock.release()
+        raise
+    database = Database(path, connection, lock, inode=inode)
+    try:
+        with mapping(path):
+            connection.execute(_CLAIMS)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _share(lock: Lock, path: Path, mark: str | None) -> None:
+    """Take a share in a lock, beside a journal that is there when it returns."""
+    patience = time.monotonic() + _SHARING_SECONDS
+    while True:
+        try:
+            lock.take(is_shared=True)
+            if path.exists() or mark is None:
+                return
+            # It is made by one who has it alone.
+            if lock.change(is_shared=False):
+                if not path.exists():
+                    _make(path, mark)
+                if lock.change(is_shared=True):
+                    return
+        except JournalError:
+            if time.monotonic() > patience:
+                raise
+        except BaseException:
+            lock.release()
+            raise
+        time.sleep(_LOOK_SECONDS)
 
 
 def open_for_reading(path: Path) -> Database:
@@ -157,13 +273,16 @@ def _real(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def _connected(path: Path, mark: str | None) -> sqlite3.Connection:
+def _connected(path: Path, mark: str | None, *, is_known: bool = False) -> sqlite3.Connection:
     with mapping(path):
         if mark is not None and not path.exists():
             _make(path, mark)
-        _check_header(path)
+        if not is_known:
+            _check_header(path)
         connection = _connection(path, "rw")
         try:
+            if not is_known:
+                _check(path, connection)
             _prepare(path, connection, mark)
         except BaseException:
             connection.close()
@@ -242,7 +361,7 @@ def _read_through(path: Path) -> None:
             pass
 
 
-def _prepare(path: Path, connection: sqlite3.Connection, mark: str | None) -> None:
+def _check(path: Path, connection: sqlite3.Connection) -> None:
     _read_through(path)
     try:
         verdict = connection.execute(_CHECK).fetchone()[0]
@@ -252,6 +371,9 @@ def _prepare(path: Path, connection: sqlite3.Connection, mark: str | None) -> No
         raise unusable(path, f"is damaged ({error})") from error
     if verdict != "ok":
         raise unusable(path, f"is damaged ({verdict.splitlines()[-1]})")
+
+
+def _prepare(path: Path, connection: sqlite3.Connection, mark: str | None) -> None:
     connection.execute("PRAGMA journal_mode = DELETE")
     connection.execute("PRAGMA synchronous = EXTRA")
     connection.execute("PRAGMA foreign_keys = ON")

@@ -1,10 +1,11 @@
-"""The work that earlier runs of a batch paid for and did not bring home."""
+"""The work that earlier runs, or other workers, paid for and did not bring home."""
 
 import asyncio
 from collections.abc import Awaitable, Coroutine
 from typing import Final, TypeAlias
 
 from veo_async.entries import Entry, Orders, uncertain, wall
+from veo_async.errors import VeoError
 from veo_async.fetching import Fetching
 from veo_async.floor import Floor
 from veo_async.jobs import Job
@@ -24,8 +25,56 @@ _KILLED: Final = "its run was killed before it came"
 _Work: TypeAlias = Coroutine[object, object, BatchItem]
 
 
-class Earlier:
-    """The work that earlier runs paid for and did not bring home."""
+class Resumption:
+    """Goes on with single jobs where somebody else stopped."""
+
+    def __init__(self, runtime: Runtime, *, production: Production, fetching: Fetching) -> None:
+        self._runtime = runtime
+        self._production = production
+        self._fetching = fetching
+
+    async def hold_slot(self, job: Job) -> None:
+        """Occupy the slot of a job's task for as long as that may run.
+
+        Raises:
+            LimiterError: The slots cannot be counted.
+        """
+        attempt, timeouts = job.attempt, self._runtime.settings.timeouts
+        if attempt is None:
+            return
+        began = attempt.submitted_at or attempt.intent_at
+        is_known = job.state is JobState.SUBMITTED
+        lasts = timeouts.task if is_known else timeouts.lost
+        left = began + lasts - wall()
+        if left > 0:
+            # A clock that was set back must not hold it for longer than it can last.
+            holding = self._runtime.settings.limiter.occupy(attempt.token, min(left, lasts))
+            await asked(_in_time(holding))
+
+    def follow(self, entry: Entry) -> _Work:
+        """Ask for the task of a job, and bring its video home."""
+        attempt = entry.job.attempt
+        if attempt is None or attempt.task_id is None:
+            raise LookupError(f"job {entry.job.key} is submitted and has no task")
+        age = max(0.0, wall() - (attempt.submitted_at or attempt.intent_at))
+        task = self._runtime.watcher.resume(attempt.task_id, attempt.token, entry.request, age)
+        return self._production.finish(entry, task)
+
+    async def fetch(self, entry: Entry) -> BatchItem:
+        """Bring the finished video of a job home."""
+        adopted = await self._fetching.adopt(entry)
+        if adopted is not None:
+            return adopted
+        job = entry.job
+        loop = asyncio.get_running_loop()
+        video = video_of(job)
+        age = max(0.0, wall() - (job.url_at or 0.0))
+        self._runtime.downloader.windows.note(video.url, loop.time() - age)
+        return await self._fetching.fetch(entry, video)
+
+
+class Earlier(Resumption):
+    """The work that earlier runs of a batch paid for and did not bring home."""
 
     def __init__(
         self,
@@ -37,11 +86,9 @@ class Earlier:
         fetching: Fetching,
         floor: Floor,
     ) -> None:
-        self._runtime = runtime
+        super().__init__(runtime, production=production, fetching=fetching)
         self._journal = journal
         self._orders = orders
-        self._production = production
-        self._fetching = fetching
         self._floor = floor
 
     async def take_up(self) -> tuple[set[str], list[Entry]]:
@@ -55,44 +102,23 @@ class Earlier:
         entries = [self._orders.entry(job) for job in await self._journal.do(JournalFile.open_jobs)]
         for entry in entries:
             if entry.job.state in HOLDS_SLOT:
-                await self._hold_slot(entry.job)
+                await self.hold_slot(entry.job)
         # Sorted before any of it is started, since what runs moves on.
         running = [one for one in entries if one.job.state is JobState.SUBMITTED]
         lost = [one for one in entries if one.job.state in {JobState.INTENT, JobState.UNKNOWN}]
         ready = [one for one in entries if one.job.state in {JobState.READY, JobState.DOWNLOADING}]
         for entry in running:
-            self._floor.start(entry, self._follow(entry))
+            self._floor.start(entry, self.follow(entry))
         for entry in sorted(ready, key=lambda one: one.job.url_at or 0.0):
-            self._floor.start(entry, self._fetch(entry))
+            self._floor.start(entry, self.fetch(entry))
         again: list[Entry] = []
         for entry in lost:
             again += await self._uncertain(entry)
         return {entry.job.key for entry in entries}, again
 
-    async def _hold_slot(self, job: Job) -> None:
-        attempt, timeouts = job.attempt, self._runtime.settings.timeouts
-        if attempt is None:
-            return
-        began = attempt.submitted_at or attempt.intent_at
-        is_known = job.state is JobState.SUBMITTED
-        lasts = timeouts.task if is_known else timeouts.lost
-        left = began + lasts - wall()
-        if left > 0:
-            # A clock that was set back must not hold it for longer than it can last.
-            holding = self._runtime.settings.limiter.occupy(attempt.token, min(left, lasts))
-            await asked(_in_time(holding))
-
-    def _follow(self, entry: Entry) -> _Work:
-        attempt = entry.job.attempt
-        if attempt is None or attempt.task_id is None:
-            raise LookupError(f"job {entry.job.key} is submitted and has no task")
-        age = max(0.0, wall() - (attempt.submitted_at or attempt.intent_at))
-        task = self._runtime.watcher.resume(attempt.task_id, attempt.token, entry.request, age)
-        return self._production.finish(entry, task)
-
-    def follow(self, entry: Entry) -> None:
-        """Ask for the task of a job, and bring its video home."""
-        self._floor.start(entry, self._follow(entry))
+    def take_up_again(self, entry: Entry) -> None:
+        """Ask for the task of a job whose file is gone, and bring its video home."""
+        self._floor.start(entry, self.follow(entry))
 
     async def _uncertain(self, entry: Entry) -> list[Entry]:
         attempt, timeouts = entry.job.attempt, self._runtime.settings.timeouts
@@ -100,6 +126,9 @@ class Earlier:
         if entry.job.state is JobState.INTENT:
             kept = {"error_kind": type(error).__name__, "error": _KILLED}
             entry.job = await self._journal.do(JournalFile.lost, entry.job, kept)
+        if await self._production.may_be_revealed(entry):
+            self._floor.start(entry, self._revealed(entry, error))
+            return []
         is_old = attempt is not None and wall() - attempt.intent_at > timeouts.lost
         if self._orders.resubmits_uncertain and is_old and entry.request is not None:
             entry.job = await self._journal.do(JournalFile.again, entry.job)
@@ -107,16 +136,17 @@ class Earlier:
         self._floor.deliver(self._orders.item(entry, Outcome.UNCERTAIN, error))
         return []
 
-    async def _fetch(self, entry: Entry) -> BatchItem:
-        adopted = await self._fetching.adopt(entry)
-        if adopted is not None:
-            return adopted
-        job = entry.job
-        loop = asyncio.get_running_loop()
-        video = Video(task_id=job.task_id or "", url=job.url or "", seed=job.seed)
-        age = max(0.0, wall() - (job.url_at or 0.0))
-        self._runtime.downloader.windows.note(video.url, loop.time() - age)
-        return await self._fetching.fetch(entry, video)
+    async def _revealed(self, entry: Entry, error: VeoError) -> BatchItem:
+        """Wait for the callback that names a job's task, and bring its video home."""
+        task = await self._production.revealed(entry)
+        if task is None:
+            return self._orders.item(entry, Outcome.UNCERTAIN, error)
+        return await self._production.finish(entry, task)
+
+
+def video_of(job: Job) -> Video:
+    """Return the video of a job that is finished at the service."""
+    return Video(task_id=job.task_id or "", url=job.url or "", seed=job.seed)
 
 
 async def _in_time(holding: Awaitable[None]) -> None:

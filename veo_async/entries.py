@@ -18,7 +18,7 @@ from veo_async.errors import (
     VeoError,
 )
 from veo_async.jobs import Job
-from veo_async.models import Download, VideoRequest
+from veo_async.models import Download, Video, VideoRequest
 from veo_async.outputs import Naming
 from veo_async.prices import Prices
 from veo_async.protocol import codec
@@ -41,6 +41,7 @@ class Entry:
         spent: What this run committed for it.
         is_committed: Whether a part of that is for a task that nothing is known of yet.
         download: Its file, once this run has fetched it.
+        video: What the service said of it in this run.
     """
 
     job: Job
@@ -52,6 +53,7 @@ class Entry:
     spent: int = 0
     is_committed: bool = False
     download: Download | None = None
+    video: Video | None = None
 
 
 @attrs.frozen(eq=False, kw_only=True)

@@ -162,7 +162,7 @@ class Feed:
     async def _take_stored(self, entry: Entry, found: Found) -> None:
         if found.is_missing:
             entry.job = await self.journal.do(JournalFile.missing, entry.job)
-            self.earlier.follow(entry)
+            self.earlier.take_up_again(entry)
         elif found.damage is not None:
             path = self.orders.target(entry.job)
             text = f"{path} {found.damage} and run the batch again"

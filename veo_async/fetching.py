@@ -62,6 +62,7 @@ class Fetching:
             AuthenticationError: The key is refused.
             JournalError: The journal failed.
         """
+        entry.video = video
         target = self._orders.target(entry.job)
         failures = 0
         is_blocked = False

@@ -116,6 +116,8 @@ class Floor:
         if self.failure is None or not isinstance(self.failure, VeoError):
             self.failure = error
         self.stop()
+        for task in self.tasks_in(JobState.UNKNOWN):
+            task.cancel()  # it waits for a callback, which the caller must not wait for now
 
     def end(self, error: BaseException) -> None:
         """Note why there is no more input. What was pulled before goes on."""

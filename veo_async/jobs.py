@@ -210,8 +210,15 @@ def _read(source: object, defaults: RequestFields) -> VideoRequest:
 def _key_of(source: object) -> str | None:
     is_mapping = isinstance(source, Mapping)
     value = cast("Mapping[str, object]", source).get(KEY_FIELD) if is_mapping else None
-    if value is None:
-        return None
+    return None if value is None else checked_key(value)
+
+
+def checked_key(value: object) -> str:
+    """Return a key that can name a job.
+
+    Raises:
+        InvalidRequestError: It cannot.
+    """
     if isinstance(value, str) and 0 < len(value) <= LONGEST_KEY and value.isprintable():
         return value
     raise InvalidRequestError(

@@ -1,7 +1,6 @@
 """The journal's file: what was paid, and where it is, one function and one transaction a change."""
 
 import os
-import sqlite3
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -9,10 +8,11 @@ from typing import Any, Final
 
 import attrs
 
-from veo_async.database import Database, mapping, open_for_reading, unusable
+from veo_async.database import open_for_reading
 from veo_async.jobs import Attempt, Draft, Job, is_same
 from veo_async.outputs import side_path
 from veo_async.protocol.jobs import OPEN, JobState, JobStep, advance
+from veo_async.store import Connection, Store
 
 __all__: list[str] = []
 
@@ -63,13 +63,13 @@ class JournalFile:
     """The file, for one thread at a time.
 
     Args:
-        database: The open file.
+        database: The open file, or another database that keeps what it would.
         folder: Where the videos go.
     """
 
-    def __init__(self, database: Database, folder: Path) -> None:
+    def __init__(self, database: Store, folder: Path) -> None:
         self._database = database
-        self._db = database.connection
+        self._db: Connection = database.connection
         self._folder = folder
 
     def close(self) -> None:
@@ -83,7 +83,7 @@ class JournalFile:
 
     # --- reading
 
-    def jobs(self, where: str = "1") -> Iterator[Job]:
+    def jobs(self, where: str = "TRUE") -> Iterator[Job]:
         """Yield the jobs, in the order in which they were begun.
 
         The file is not held meanwhile: a reader that dawdles must not keep its runner from writing.
@@ -93,7 +93,7 @@ class JournalFile:
         """
         last = 0
         while True:
-            with mapping(self._database.path):
+            with self._database.mapping():
                 rows = self._db.execute(
                     f"SELECT {_JOB}, id FROM jobs WHERE id > ? AND {where} ORDER BY id LIMIT ?",  # noqa: S608
                     (last, _PAGE),
@@ -110,22 +110,23 @@ class JournalFile:
 
     def find(self, key: str) -> Job | None:
         """Return the job of a key."""
-        with mapping(self._database.path):
+        with self._database.mapping():
             row = self._db.execute(f"SELECT {_JOB}, id FROM jobs WHERE key = ?", (key,)).fetchone()  # noqa: S608
             return None if row is None else self._job(row)
 
     def of_task(self, task_id: str) -> Job | None:
         """Return the job that has, or had, a task."""
-        with mapping(self._database.path):
+        with self._database.mapping():
             found = self._db.execute(
-                "SELECT key FROM jobs WHERE id = (SELECT job FROM attempts WHERE task_id = ?)",
+                "SELECT key FROM jobs WHERE id IN (SELECT job FROM attempts WHERE task_id = ?)"
+                " ORDER BY id",
                 (task_id,),
             ).fetchone()
         return None if found is None else self.find(found[0])
 
     def charges(self) -> Charges:
         """Add up what the tasks cost."""
-        with mapping(self._database.path):
+        with self._database.mapping():
             total, failed = self._db.execute(
                 "SELECT COALESCE(SUM(charged), 0),"
                 " COALESCE(SUM(CASE WHEN \"end\" = 'failed' THEN charged END), 0) FROM attempts"
@@ -151,7 +152,7 @@ class JournalFile:
     def _pulled(self, identity: str) -> int:
         self._db.execute(
             "INSERT INTO pulled VALUES (?, 1)"
-            " ON CONFLICT (identity) DO UPDATE SET count = count + 1",
+            " ON CONFLICT (identity) DO UPDATE SET count = pulled.count + 1",
             (identity,),
         )
         row = self._db.execute("SELECT count FROM pulled WHERE identity = ?", (identity,))
@@ -166,12 +167,13 @@ class JournalFile:
         is_changed = draft.key is not None and not _asks_for(job, draft)
         damage, is_missing = None, False
         if job.state is JobState.STORED:
-            is_missing, damage = self._file_of(job)
+            is_missing, damage = self.file_of(job)
         return attrs.evolve(
             found, job=job, is_changed=is_changed, is_missing=is_missing, damage=damage
         )
 
-    def _file_of(self, job: Job) -> tuple[bool, str | None]:
+    def file_of(self, job: Job) -> tuple[bool, str | None]:
+        """Return whether a stored file is gone, and what is wrong with it if something is."""
         try:
             size = (self._folder / (job.file or "")).stat().st_size
         except FileNotFoundError:
@@ -191,7 +193,9 @@ class JournalFile:
 
     def intend(self, job: Job, *, token: str, credits_: int, name: str, now: float) -> Job:
         """Write down that a paid request leaves now, and which file its video gets."""
-        with self._writing(job, JobStep.INTENDED, now) as row:
+        with self._writing(job, JobStep.INTENDED, now, token) as row:
+            if self._is_intended(row, token):
+                return self._again(job)
             file = self._free_name(job.file or name, row)
             self._set(row, state=JobState.INTENT, file=file, **_NO_ERROR)
             number = 1 + max((attempt.number for attempt in self._attempts(row)), default=0)
@@ -307,22 +311,33 @@ class JournalFile:
     # --- inside
 
     @contextmanager
-    def _writing(self, job: Job, step: JobStep, now: float = 0.0) -> Generator[int]:
+    def _writing(
+        self, job: Job, step: JobStep, now: float = 0.0, token: str | None = None
+    ) -> Generator[int]:
         """Open the transaction of one step; the row's number is what it is about."""
         advance(job.state, step)
         with self._transaction():
-            yield self._row(job, now)
+            row = self._row(job, now)
+            self._check_unmoved(job, step, token)
+            yield row
+
+    def _check_unmoved(self, job: Job, step: JobStep, token: str | None) -> None:
+        """Make sure that nobody else has moved a job on. Here nobody else is."""
+
+    def _is_intended(self, row: int, token: str) -> bool:  # noqa: ARG002  # nobody tries twice here
+        """Return whether a submit is written down already."""
+        return False
 
     def _row(self, job: Job, now: float) -> int:
         """Return the row of a job, which gets one at its first step."""
         found = self._db.execute("SELECT id FROM jobs WHERE key = ?", (job.key,)).fetchone()
         if found is None:
-            found = self._db.execute(
+            self._db.execute(
                 "INSERT INTO jobs (key, position, request_text, source, state, created_at)"
                 " VALUES (?, ?, ?, ?, ?, ?)",
                 (job.key, job.position, job.request_text, _text(job.source), job.state, now),
             )
-            return int(found.lastrowid or 0)
+            found = self._db.execute("SELECT id FROM jobs WHERE key = ?", (job.key,)).fetchone()
         row: int = found[0]
         return row
 
@@ -350,7 +365,10 @@ class JournalFile:
         stem, suffix = os.path.splitext(name)  # noqa: PTH122  # keeps a folder in front
         number = 1
         while True:
-            other = self._db.execute("SELECT id FROM jobs WHERE file = ?", (name,)).fetchone()
+            other = self._db.execute(
+                f"SELECT id FROM jobs WHERE {self._database.same_file}",  # noqa: S608
+                (name,),
+            ).fetchone()
             is_ours = other is not None and other[0] == row
             if is_ours or (other is None and self._is_free(name)):
                 return name
@@ -371,7 +389,7 @@ class JournalFile:
         try:
             fields["state"] = JobState(fields["state"])
         except ValueError as error:
-            raise unusable(self._database.path, f"is damaged ({error})") from error
+            raise self._database.unusable(f"is damaged ({error})") from error
         return Job(attempts=tuple(self._attempts(number)), **fields)
 
     def _attempts(self, row: int) -> list[Attempt]:
@@ -384,13 +402,14 @@ class JournalFile:
 
     @contextmanager
     def _transaction(self, begin: str = "BEGIN IMMEDIATE") -> Generator[None]:
-        with mapping(self._database.path):
+        with self._database.mapping():
             self._db.execute(begin)
             try:
                 yield
                 self._db.execute("COMMIT")
             except BaseException:
-                with suppress(sqlite3.Error):  # a failed COMMIT may have rolled back by itself
+                # A failed COMMIT may have rolled back by itself.
+                with suppress(self._database.errors):
                     self._db.execute("ROLLBACK")
                 raise
 

@@ -1,10 +1,11 @@
-"""One live runner per journal, and only where locks and fsync keep their word."""
+"""Who may have a journal open, and only where locks and fsync keep their word."""
 
 import errno
 import json
 import os
 import socket
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -27,6 +28,8 @@ _NETWORK_TYPES: Final = frozenset(
 )  # fmt: skip
 _ESCAPES: Final = {"\\040": " ", "\\011": "\t", "\\012": "\n", "\\134": "\\"}
 _HOLDER_BYTES: Final = 4096
+_MOST_HOLDERS: Final = 20  # that are told of, where many share a lock
+_HELD: Final = frozenset({errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK})
 
 
 def refuse_network(folder: Path, mounts: Path = _MOUNTS) -> None:
@@ -74,7 +77,9 @@ def _unescaped(text: str) -> str:
 
 
 class Lock:
-    """An exclusive lock that the system lets go of when its process ends, however that happens.
+    """A lock that the system lets go of when its process ends, however that happens.
+
+    One has it alone, or any number share it.
 
     Args:
         path: The lock's file. It stays, since deleting it would let two in.
@@ -84,8 +89,11 @@ class Lock:
         self._path = path
         self._handle: int | None = None
 
-    def take(self) -> None:
+    def take(self, *, is_shared: bool = False) -> None:
         """Take it.
+
+        Args:
+            is_shared: Whether others may have it too, who share it as well.
 
         Raises:
             JournalError: Somebody else has it; the message names them.
@@ -94,11 +102,11 @@ class Lock:
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
         handle = os.open(self._path, flags, 0o644)
         try:
-            _lock(handle)
+            _lock(handle, is_shared=is_shared)
         except OSError as error:
             holder = _holder(handle)
             os.close(handle)
-            if error.errno not in {errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK}:
+            if error.errno not in _HELD:
                 raise
             raise JournalError(
                 f"the journal beside {self._path} is in use by {holder}; wait until that has ended,"
@@ -109,11 +117,26 @@ class Lock:
             os.close(handle)
             raise
         self._handle = handle
-        text = json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode()
-        # Only words for people: the lock itself is the system's, so a full disk does no harm.
-        with suppress(OSError):
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, text, 0)
+        _tell_holders(handle, [*_holders(handle)] if is_shared else [])
+
+    def change(self, *, is_shared: bool) -> bool:
+        """Share it, or have it alone, from now on; return whether that was possible.
+
+        Where it was not, it is let go of: the system gives up the one before it takes the other.
+
+        Raises:
+            OSError: It cannot be had.
+        """
+        if self._handle is None:
+            return False
+        try:
+            _lock(self._handle, is_shared=is_shared)
+        except OSError as error:
+            self.release()
+            if error.errno not in _HELD:
+                raise
+            return False
+        return True
 
     def release(self) -> None:
         """Let go of it. Harmless when it was not taken."""
@@ -122,14 +145,44 @@ class Lock:
             self._handle = None
 
 
-def _lock(handle: int) -> None:
+def _lock(handle: int, *, is_shared: bool) -> None:
     if sys.platform != "win32":  # no advisory locks there
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+
+
+def _tell_holders(handle: int, others: list[tuple[int, str]]) -> None:
+    those = [*others[-_MOST_HOLDERS:], (os.getpid(), socket.gethostname())]
+    text = "\n".join(json.dumps({"pid": pid, "host": host}) for pid, host in those)
+    # Only words for people: the lock itself is the system's, so a full disk does no harm.
+    with suppress(OSError):
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, text.encode(), 0)
 
 
 def _holder(handle: int) -> str:
+    for pid, host in _holders(handle):
+        return f"process {pid} on host {host}"
+    return "another process"
+
+
+def _holders(handle: int) -> Iterator[tuple[int, str]]:
+    """Yield those who said that they have a lock, and may be there still."""
+    with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
+        for line in os.pread(handle, _HOLDER_BYTES, 0).decode().splitlines():
+            told = json.loads(line)
+            pid, host = int(told["pid"]), str(told["host"])
+            if host != socket.gethostname() or is_running(pid):
+                yield pid, host
+
+
+def is_running(pid: int) -> bool:
+    """Return whether a process of this machine runs, as far as the system tells."""
+    if sys.platform == "win32":  # where the question would interrupt it
+        return True
     try:
-        told = json.loads(os.pread(handle, _HOLDER_BYTES, 0))
-        return f"process {told['pid']} on host {told['host']}"
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
-        return "another process"
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # it is somebody else's
+        return True
+    return True

@@ -6,7 +6,6 @@ is told, the link before its download, and `stored` after the file is whole and 
 
 import asyncio
 import logging
-import secrets
 from functools import partial
 from typing import Final, Protocol
 
@@ -103,8 +102,12 @@ class Production:
         try:
             task = await self._submitted(entry, request)
         except SubmitUncertainError as error:
-            self._accounts.lost(entry)
-            return self._orders.item(entry, Outcome.UNCERTAIN, error)
+            entry.granted.set()  # the next one need not wait for a callback
+            revealed = await self.revealed(entry)
+            if revealed is None:
+                self._accounts.lost(entry)
+                return self._orders.item(entry, Outcome.UNCERTAIN, error)
+            task = revealed
         except _OUT_OF_MONEY as error:
             self._accounts.take_back(entry)
             self._stop.stop()
@@ -146,7 +149,7 @@ class Production:
         """
         failures = 0
         while not self._stop.is_stopped:
-            token = secrets.token_hex(16)
+            token = self._runtime.settings.new_token()
             job = Submission(
                 key=token,
                 request=self._with_callback(request, token),
@@ -189,6 +192,51 @@ class Production:
         if request.callback_url is not None or prefix is None:
             return request
         return request.evolve(callback_url=with_token(prefix, token))
+
+    # --- callbacks that name the task of a submit whose answer was lost
+
+    def _wait_for_a_callback(self, entry: Entry) -> float:
+        """Return the seconds for which one is worth waiting for: its slot is held as long."""
+        attempt, request = entry.job.attempt, entry.request
+        is_called = self._orders.callback_url is not None and (
+            request is None or request.callback_url is None
+        )
+        if attempt is None or not is_called or self._runtime.hearing is None:
+            return 0.0
+        return max(0.0, self._runtime.settings.timeouts.lost - (wall() - attempt.intent_at))
+
+    async def may_be_revealed(self, entry: Entry) -> bool:
+        """Return whether a callback has named, or may name, the task of a job."""
+        hearing, attempt = self._runtime.hearing, entry.job.attempt
+        if hearing is None or attempt is None:
+            return False
+        return self._wait_for_a_callback(entry) > 0 or await hearing.waits(attempt.token)
+
+    async def revealed(self, entry: Entry) -> VideoTask | None:
+        """Return the task of a job whose answer was lost, once a callback names it.
+
+        None where no callback came for as long as its slot is held.
+
+        Raises:
+            JournalError: Its id could not be written down.
+        """
+        hearing, attempt = self._runtime.hearing, entry.job.attempt
+        if hearing is None or attempt is None:
+            return None
+        record = await hearing.reveal(
+            attempt.token,
+            entry.request,
+            seconds=self._wait_for_a_callback(entry),
+            is_taken=self._is_anothers,
+        )
+        if record is None:
+            return None
+        await self.accepted(entry, record.task_id)
+        age = max(0.0, wall() - attempt.intent_at)
+        return await hearing.take_up(record, attempt.token, entry.request, age)
+
+    async def _is_anothers(self, task_id: str) -> bool:
+        return await self._journal.do(JournalFile.of_task, task_id) is not None
 
     async def _send(self, entry: Entry, job: Submission) -> VideoTask:
         """Submit, in a task that outlives whoever waits, and write down what came of it."""

@@ -1,4 +1,4 @@
-"""What comes out of a batch: an item for each input, and a report of the whole."""
+"""What comes out of a batch, an item for each input and a report of the whole, and of a job."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -8,9 +8,9 @@ from typing import TypeAlias
 import attrs
 
 from veo_async.errors import InvalidRequestError, VeoError
-from veo_async.models import Download, VideoRequest
+from veo_async.models import Download, Video, VideoRequest
 
-__all__ = ["BatchInput", "BatchItem", "BatchReport", "Outcome"]
+__all__ = ["BatchInput", "BatchItem", "BatchReport", "JobResult", "Outcome"]
 
 BatchInput: TypeAlias = VideoRequest | str | Mapping[str, object] | InvalidRequestError
 
@@ -122,3 +122,26 @@ class BatchReport:
         use = "" if self.slot_use is None else f", slots {self.slot_use:.1%} in use"
         items = ", ".join(told) or "nothing"
         return f"{items}; {', '.join(money)}; {self.seconds:.1f} s{use}"
+
+
+@attrs.frozen(kw_only=True)
+class JobResult:
+    """What a job of a queue has come to.
+
+    Attributes:
+        key: What names it.
+        request: What was asked for; None where a version with other rules wrote it down.
+        task_id: The service's id of its task.
+        video: The finished video. Its link may have died since; downloads ask for a new one.
+        path: The file, where it was wanted; None where the video is at the service.
+        download: How the file came, where this call fetched it.
+        credits: What its tasks cost, as far as that is known.
+    """
+
+    key: str
+    request: VideoRequest | None = None
+    task_id: str
+    video: Video
+    path: Path | None = None
+    download: Download | None = None
+    credits: int = 0

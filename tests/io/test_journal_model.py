@@ -722,7 +722,7 @@ class KeepsAMissingFile(BatchMachine):
     """Takes a file for stored that is gone."""
 
     class Journal(JournalFile):
-        def _file_of(self, job: Job) -> tuple[bool, str | None]:
+        def file_of(self, job: Job) -> tuple[bool, str | None]:
             return False, None
 
 
