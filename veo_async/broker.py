@@ -302,7 +302,7 @@ class Broker:
         self._bell.clear()
         sent = self._report(is_leaving=is_leaving)
         try:
-            answer = await self._store.exchange(sent.report)
+            self._take(sent, await self._store.exchange(sent.report))
         except UnreachableError as error:
             self._take_outage(error)
         except LimiterError as error:
@@ -311,10 +311,9 @@ class Broker:
         except Exception as error:  # noqa: BLE001  # whatever it is, nobody may wait for ever
             self._is_away = True
             self._fail(LimiterError(f"the limiter failed ({error!r}); mend it and submit again"))
-        else:
-            self._take(sent, answer)
-        for told in sent.told:
-            _settle(told, None)
+        finally:
+            for told in sent.told:
+                _settle(told, None)
 
     def _report(self, *, is_leaving: bool) -> _Sent:
         now = self._loop.time()

@@ -4,6 +4,8 @@
 `redis_server` from the `conftest.py` beside it.
 """
 
+import contextlib
+import random
 import shutil
 import signal
 import socket
@@ -18,9 +20,12 @@ _STARTS_SECONDS = 20.0
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port that nobody is given by chance while a server is away from it."""
+    while True:
+        port = random.randrange(20_000, 32_000)  # below those that Linux gives away by itself
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class RedisServer:
@@ -53,7 +58,8 @@ class RedisServer:
             ]
         )
         deadline = time.monotonic() + _STARTS_SECONDS
-        while b"PONG" not in self.say("PING"):
+        # By its id, since another server may have come first to the port.
+        while b"\r\nprocess_id:%d\r\n" % self._process.pid not in self.say("INFO", "server"):
             assert self._process.poll() is None, (self._folder / "log").read_text()
             assert time.monotonic() < deadline, "redis-server does not answer"
             time.sleep(0.01)

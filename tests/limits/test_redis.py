@@ -1,12 +1,14 @@
 """A server that is killed, hangs, and forgets; and what a limiter costs it."""
 
 import asyncio
+import contextlib
 import gc
 import logging
 import re
 import secrets
 import traceback
 from contextlib import AsyncExitStack
+from typing import cast
 
 import pytest
 from redis.asyncio import Redis
@@ -296,3 +298,29 @@ async def test_different_totals_are_told_and_the_lower_one_holds(redis_server, c
     await waiting
     assert two.statistics().total == 3
     await two.aclose()
+
+
+class Deaf:
+    """A client whose commands are never answered, and lose the first time they are cancelled."""
+
+    async def eval(self, *_: object) -> str:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await asyncio.Event().wait()
+        return ""
+
+    async def aclose(self) -> None:
+        raise AssertionError("an application's own client is not closed")
+
+
+async def test_a_command_that_cannot_be_cancelled_holds_nobody_up(caplog):
+    limiter = RedisLimiter(cast("Redis", Deaf()), account="a", total=1, lease=LEASE)
+    async with asyncio.timeout(60):
+        waiting = asyncio.create_task(limiter.reserve("1"))
+        while "cannot be reached" not in caplog.text:
+            await asyncio.sleep(0.02)
+        await limiter.aclose()
+        with pytest.raises(LimiterError):
+            await waiting
+    names = {getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks()}
+    assert not [name for name in names if "RedisStore" in name or "Broker" in name]

@@ -149,6 +149,7 @@ class RedisStore:
         self._number = 0
         self._client: _Client | None = None
         self._listening: asyncio.Task[None] | None = None
+        self._stuck: set[asyncio.Task[str | bytes]] = set()
         self._is_closing = False
 
     async def exchange(self, report: Report) -> Answer:
@@ -158,22 +159,50 @@ class RedisStore:
         self._number += 1
         text = json.dumps({**report, "seq": self._number})
         try:
-            async with asyncio.timeout(_LAST_RESORT_SECONDS):
-                told = await self._client.eval(SCRIPT, 1, self._key, self._channel, text)
-        except TimeoutError as error:  # also asyncio's: they are one since 3.11
-            raise UnreachableError(f"no answer in {_LAST_RESORT_SECONDS:g} s") from error
-        except OSError as error:
+            told = await self._asked(self._client, text)
+        except OSError as error:  # also time-outs
             raise UnreachableError(error.strerror or type(error).__name__) from error
         except Exception as error:  # noqa: BLE001  # a library's own, whose classes are an extra
             raise _mapped(error) from None  # a cause may show the address, and a password in it
         if self._listening is None and not report["is_leaving"]:
-            self._listening = asyncio.get_running_loop().create_task(self._listen(self._client))
+            self._listening = asyncio.get_running_loop().create_task(self._listen())
         answer: Answer = json.loads(told)
         # An empty list of the script is an object.
         answer["granted"] = answer["granted"] or []
         answer["lost"] = answer["lost"] or []
         answer["adopted"] = answer["adopted"] or []
         return answer
+
+    async def _asked(self, client: _Client, text: str) -> str | bytes:
+        """Return the script's answer, in a time that nothing can prolong.
+
+        Raises:
+            OSError: There was none.
+            Exception: The library's.
+        """
+
+        async def ask() -> str | bytes:
+            return await client.eval(SCRIPT, 1, self._key, self._channel, text)
+
+        asking = asyncio.get_running_loop().create_task(ask())
+        try:
+            await asyncio.wait({asking}, timeout=_LAST_RESORT_SECONDS)
+            if asking.done():
+                return asking.result()
+        finally:
+            if not asking.done():
+                asking.cancel()
+                self._stuck.add(asking)
+                asking.add_done_callback(self._forget)
+        # The library may have lost the cancellation, with a connection that answers to nobody.
+        self._client = None
+        await self._server.let_go(client)
+        raise OSError(0, f"no answer in {_LAST_RESORT_SECONDS:g} s")
+
+    def _forget(self, asking: "asyncio.Task[str | bytes]") -> None:
+        self._stuck.discard(asking)
+        if not asking.cancelled():
+            asking.exception()  # looked at, or it is reported as never retrieved
 
     async def glance(self) -> bool:
         """Return False: the channel tells."""
@@ -182,29 +211,35 @@ class RedisStore:
     async def aclose(self) -> None:
         """Close the connections."""
         self._is_closing = True
-        while self._listening is not None and not self._listening.done():
+        listening = () if self._listening is None else (self._listening,)
+        while left := {task for task in (*self._stuck, *listening) if not task.done()}:
             # Again and again, since the library can swallow one when it times out at that moment.
-            self._listening.cancel()
-            await asyncio.wait({self._listening}, timeout=_CANCEL_SECONDS)
+            for task in left:
+                task.cancel()
+            await asyncio.wait(left, timeout=_CANCEL_SECONDS)
         client, self._client = self._client, None
         if client is not None:
             await self._server.let_go(client)
 
-    async def _listen(self, client: _Client) -> None:
+    async def _listen(self) -> None:
         """Ring when it is this member's turn, until it is closed: a poll helps out meanwhile."""
         while not self._is_closing:
-            channel = client.pubsub()
-            try:
-                async with asyncio.timeout(_LAST_RESORT_SECONDS):
-                    await channel.subscribe(self._channel)
-                self._ring()  # a call may have been missed
-                await self._hear(channel)
-            except Exception as error:  # noqa: BLE001  # a library's own; the exchange tells people
-                _log.debug("the channel of turns was lost: %s", type(error).__name__)
-            finally:
-                with suppress(Exception):
-                    await channel.aclose()
+            if self._client is not None:
+                await self._subscribed(self._client.pubsub())
             await asyncio.sleep(_LISTEN_AGAIN_SECONDS)
+
+    async def _subscribed(self, channel: _Channel) -> None:
+        """Listen until the connection is lost."""
+        try:
+            async with asyncio.timeout(_LAST_RESORT_SECONDS):
+                await channel.subscribe(self._channel)
+            self._ring()  # a call may have been missed
+            await self._hear(channel)
+        except Exception as error:  # noqa: BLE001  # a library's own; the exchange tells people
+            _log.debug("the channel of turns was lost: %s", type(error).__name__)
+        finally:
+            with suppress(Exception):
+                await channel.aclose()
 
     async def _hear(self, channel: _Channel) -> None:
         while True:
