@@ -60,10 +60,10 @@ try:
         standing,
     )
     from veo_async.integrations.postgres_store import words
-except ImportError as error:
+except ImportError as _missing:
     raise ConfigurationError(
         'jobs on pgqueuer need it and psycopg; pip install "veo-async[pgqueuer]"'
-    ) from error
+    ) from _missing
 
 if TYPE_CHECKING:
     from veo_async.results import JobResult

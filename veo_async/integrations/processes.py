@@ -95,7 +95,7 @@ class FileStore:
     poll_seconds: float = _POLL_SECONDS
 
     def __init__(self, path: Path, member: str, clock: Clock, mounts: Path | None = None) -> None:
-        self.name = f"the limiter's file {path}"
+        self.name: str = f"the limiter's file {path}"
         self._path = path
         self._member = member
         self._clock = clock

@@ -139,7 +139,7 @@ class RedisStore:
         member: str,
         ring: Callable[[], None],
     ) -> None:
-        self.name = f"Redis, which counts the slots of account {account!r},"
+        self.name: str = f"Redis, which counts the slots of account {account!r},"
         self._server = server
         # In braces, so that a cluster keeps what belongs together on one node.
         self._key = f"veo_async:{{{account}}}:slots"
