@@ -539,9 +539,10 @@ class VeoClient:
     async def aclose(self) -> None:
         """Close the client. May be called more than once, from any task of its loop.
 
-        It takes `Timeouts.close` seconds at most. Submits whose request has left get the first four
-        fifths of them for their answer; everything else is stopped at once. Tasks go on at the
-        service, and are named in the log. A cancellation waits until the client is closed.
+        It takes `Timeouts.close` seconds at most, and 2 s more where something hangs. Submits whose
+        request has left get the first four fifths of them for their answer; everything else is
+        stopped at once. Tasks go on at the service, and are named in the log. A cancellation waits
+        until the client is closed.
 
         Raises:
             WrongLoopError: This is another event loop or process than the client's.
@@ -553,15 +554,10 @@ class VeoClient:
             return
         self._runtime.home.is_closed = True
         if self._closing is None:
-            self._closing = asyncio.get_running_loop().create_task(self._close(self._runtime))
+            lasts = [] if self._keyed is None else [self._keyed.aclose()]
+            closing = self._runtime.close(*lasts)
+            self._closing = asyncio.get_running_loop().create_task(closing)
         await finished(self._closing)
-
-    async def _close(self, runtime: "Runtime") -> None:
-        try:
-            await runtime.close()
-        finally:
-            if self._keyed is not None:
-                await self._keyed.aclose()
 
     def _started(self) -> "Runtime":
         """Return the running parts, made on first use.

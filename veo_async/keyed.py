@@ -3,6 +3,8 @@
 import asyncio
 from pathlib import Path
 
+import anyio
+
 from veo_async.journal import JournalPlace
 from veo_async.results import JobResult
 from veo_async.runtime import Runtime
@@ -41,7 +43,12 @@ class Keyed:
 
     async def aclose(self) -> None:
         """Let go of the journals, once nothing is under way any more."""
-        for opening in self._workshops.values():
-            if opening.done() and not opening.cancelled() and opening.exception() is None:
-                await opening.result().aclose()
+        opened = [
+            opening.result()
+            for opening in self._workshops.values()
+            if opening.done() and not opening.cancelled() and opening.exception() is None
+        ]
         self._workshops.clear()
+        async with anyio.create_task_group() as closing:
+            for workshop in opened:
+                closing.start_soon(workshop.aclose)

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 from weakref import WeakSet
@@ -35,7 +35,7 @@ from veo_async.upgrade import Upgrader
 __all__: list[str] = []
 
 _log = logging.getLogger(__name__)
-_GOODBYE_SECONDS: Final = 1.0  # at least, for each that has to be told of the end
+_GOODBYE_SECONDS: Final = 1.0  # at least, for those that have to be told of the end
 _CHANCE: Final = random.SystemRandom().random
 
 
@@ -228,10 +228,13 @@ class Runtime:
             bytes_downloaded=self.downloader.bytes_downloaded,
         )
 
-    async def close(self) -> None:
+    async def close(self, *lasts: Coroutine[object, object, None]) -> None:
         """Drain the paid requests that are on the wire, stop the rest, and let go of everything.
 
-        It takes as long as `Timeouts.close` allows, whatever hangs.
+        It takes as long as `Timeouts.close` allows, and 2 s more where something hangs.
+
+        Args:
+            *lasts: More that has to be let go of, once nothing is under way any more.
         """
         clock = asyncio.get_running_loop().time
         end = clock() + self.settings.timeouts.close
@@ -242,12 +245,13 @@ class Runtime:
                 "closed, and paid tasks go on at the service: %s; attach with veo.task(id)",
                 ", ".join(left),
             )
+        goodbyes = [*lasts, self.transport.aclose()]
         if isinstance(self.settings.limiter, SharedTaskLimiter):
             leaving = self.settings.limiter.leave(self.member, self.watcher.left_keys)
-            await self._goodbye(settled(leaving, "this client"), end - clock())
+            goodbyes.append(settled(leaving, "this client"))
         if self.settings.webhooks is not None and self.hearing is not None:
-            await self._goodbye(self.settings.webhooks.forget(self.hearing), end - clock())
-        await self._goodbye(self.transport.aclose(), end - clock())
+            goodbyes.append(self.settings.webhooks.forget(self.hearing))
+        await self._say(goodbyes, end - clock())
         # A thread that hangs in a disk would hang whoever waits for it.
         self.executor.shutdown(wait=is_drained, cancel_futures=True)
         _running.discard(self)
@@ -255,11 +259,13 @@ class Runtime:
             ClientClosed(base_url=self.settings.base_url, statistics=self.statistics, running=left)
         )
 
-    async def _goodbye(self, step: Coroutine[object, object, None], seconds: float) -> None:
-        """Take a step of the end, and leave it behind where it takes too long."""
-        taking = self.owned.spawn(step)
-        await asyncio.wait({taking}, timeout=max(seconds, _GOODBYE_SECONDS))
-        if not taking.done():
+    async def _say(
+        self, goodbyes: Iterable[Coroutine[object, object, None]], seconds: float
+    ) -> None:
+        """Take the steps of the end, and leave behind those that take too long."""
+        taking = {self.owned.spawn(step) for step in goodbyes}
+        await asyncio.wait(taking, timeout=max(seconds, _GOODBYE_SECONDS))
+        if any(not step.done() for step in taking):
             await self.owned.drain(0)
 
 

@@ -374,6 +374,11 @@ class Watcher:
             if key != watched.key:
                 watched.other_keys.add(key)
             watched.request = watched.request or request
+            if watched.watch is None:  # somebody holds a handle of it, and has not waited yet
+                watched.submitted_at = asyncio.get_running_loop().time() - age
+                watched.is_resumed = True
+                watched.state = State.RUNNING  # its slot is taken, whatever the first answer is
+                self._start(watched)
         return VideoTask(watched, self.watch)
 
     def watch(self, watched: Watched) -> None:

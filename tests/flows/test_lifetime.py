@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import pickle
 import socket
+import sqlite3
 import threading
 import warnings
 import weakref
@@ -19,6 +20,7 @@ import attrs
 import pytest
 from aiohttp import web
 
+from tests.flows.batches import LONG, client_of, service
 from veo_async import (
     AuthenticationError,
     BudgetExceededError,
@@ -611,3 +613,18 @@ async def test_paid_requests_use_the_pools_resolver_and_a_connection_of_their_ow
                 await veo.submit(f"prompt {n}")
         assert asked == ["veo.internal"] * 4, "one connection to ask, and one for each paid request"
         await connector.close()
+
+
+async def test_a_journal_that_hangs_keeps_no_client_open(tmp_path, until):
+    async with service(generation_seconds=LONG) as sim:
+        veo = client_of(sim)
+        job = asyncio.create_task(veo.run_job("a", "A boat", directory=tmp_path))
+        await until(lambda: len(veo.tasks) == 1)
+        path = tmp_path / "veo-journal.db"
+        with contextlib.closing(sqlite3.connect(path, timeout=20, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            async with asyncio.timeout(20):  # a busy journal is waited for longer than that
+                await veo.aclose()
+            other.execute("ROLLBACK")
+        with pytest.raises(ClientClosedError):
+            await job

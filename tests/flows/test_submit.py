@@ -183,7 +183,7 @@ async def test_a_submit_that_is_turned_away_goes_on_until_it_is_taken(world, sta
     ("status", "error"), [(429, RateLimitError), (455, ServiceUnavailableError)]
 )
 async def test_a_lasting_refusal_is_raised_in_the_end(world, status, error):
-    retry = RetryPolicy(base=0.01, cap=0.02, refused_for=0.1)
+    retry = RetryPolicy(base=0.01, cap=0.02, refused_for=1.5)
     async with world(sim={"faults": [f"generate:status={status}"]}, retry=retry) as w:
         with pytest.raises(error):
             await w.veo.submit("a prompt")

@@ -6,8 +6,10 @@ from datetime import UTC
 import pytest
 from aiohttp import web
 
+from tests.flows.batches import LONG, service
 from veo_async import (
     AuthenticationError,
+    FileLimiter,
     NotFoundError,
     PollPolicy,
     RetryPolicy,
@@ -321,3 +323,20 @@ async def test_the_window_of_a_link_starts_when_the_link_is_received(world):
         received = asyncio.get_running_loop().time()
         windows = w.veo._runtime.downloader.windows
         assert windows.deadline(video.url, received + 600) <= received + 1200
+
+
+async def test_a_task_that_is_taken_over_is_polled_though_somebody_holds_a_handle_of_it(
+    tmp_path, until
+):
+    async with service(generation_seconds=LONG) as sim:
+        poll = PollPolicy(interval=0.05, first=0.05)
+        client = {"api_key": sim.api_key, "base_url": sim.base_url, "poll": poll}
+        path = tmp_path / "slots.db"
+        async with VeoClient(limiter=FileLimiter(path, lease=2), **client) as other:
+            async with VeoClient(limiter=FileLimiter(path, lease=2), **client) as veo:
+                task_id = (await veo.submit("a prompt")).id
+                handle = other.task(task_id)
+            await until(lambda: other.statistics().tasks_watched == 1)
+            sim.advance(LONG)
+            await until(lambda: handle.done)
+            await until(lambda: other.statistics().slots_in_use == 0)
