@@ -22,6 +22,7 @@ from veo_async.errors import JournalError
 from veo_async.files import fsync_folder, settle_folder
 from veo_async.lockfile import Lock, refuse_network
 from veo_async.settings import WRITE_BYTES
+from veo_async.store import UnreachableError
 
 __all__: list[str] = []
 
@@ -417,6 +418,12 @@ def _mapped(path: Path, error: sqlite3.Error) -> JournalError:
     name = getattr(error, "sqlite_errorname", "")
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
         return unusable(path, f"is damaged ({error})")
+    if name.startswith("SQLITE_BUSY"):
+        return UnreachableError(
+            f"the journal {path} is kept by another program ({error}); end that, and it goes on by"
+            " itself, or run the batch again: what is written down is safe",
+            path=str(path),
+        )
     return JournalError(
         f"the journal {path} failed ({error}); look at the disk, then run the batch again: what is"
         " written down is safe",

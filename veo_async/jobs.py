@@ -38,7 +38,7 @@ class Attempt:
     """
 
     number: int
-    token: str
+    token: str = attrs.field(repr=False)  # whoever knows it may call back
     task_id: str | None = None
     credits: int
     charged: int
@@ -76,8 +76,8 @@ class Job:
 
     key: str
     position: int
-    request_text: str | None = None
-    source: str | None = None
+    request_text: str | None = attrs.field(default=None, repr=False)
+    source: str | None = attrs.field(default=None, repr=False)
     state: JobState = JobState.NEW
     file: str | None = None
     size: int | None = None

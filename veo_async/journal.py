@@ -85,7 +85,7 @@ class Journal:
         pause: Seconds between two looks at a disk that is full.
 
     Attributes:
-        may_wait: Whether a disk that is full is waited for.
+        may_wait: Whether a disk that is full, or a journal that cannot be got at, is waited for.
         pauses: Who is told that it is.
     """
 
@@ -116,15 +116,15 @@ class Journal:
     ) -> _T:
         """Run a step. A cancellation waits until it is done; a full disk is waited for.
 
-        So is a server that is gone: for `SERVER_SECONDS`, and for as long as it takes where a task
-        is paid or may be.
+        So is a server that is gone, or a file that another program keeps: for `SERVER_SECONDS`, and
+        for as long as it takes where a task is paid or may be.
 
         Raises:
             JournalError: It could not be written down.
         """
         return await self._do(
             lambda: step(self._file, *args, **kwargs),
-            about=f"task {args[0]} is paid, and " if step is JournalFile.accepted else "",
+            about=f"task {args[1]} is paid, and " if step is JournalFile.accepted else "",
             is_fact=step in _FACTS,
         )
 

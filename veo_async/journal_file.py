@@ -147,7 +147,8 @@ class JournalFile:
                 else:
                     key, is_repeated = _numbered(draft.identity, count), False
                 found.append(Found(draft=draft, key=key, is_repeated=is_repeated))
-        return [one if one.is_repeated else self._known(one) for one in found]
+            # Inside: what cannot be read is asked for again, and must not count twice.
+            return [one if one.is_repeated else self._known(one) for one in found]
 
     def _pulled(self, identity: str) -> int:
         self._db.execute(
@@ -324,9 +325,10 @@ class JournalFile:
     def _check_unmoved(self, job: Job, step: JobStep, token: str | None) -> None:
         """Make sure that nobody else has moved a job on. Here nobody else is."""
 
-    def _is_intended(self, row: int, token: str) -> bool:  # noqa: ARG002  # nobody tries twice here
-        """Return whether a submit is written down already."""
-        return False
+    def _is_intended(self, row: int, token: str) -> bool:
+        """Return whether a submit is written down already, by a step that is taken once more."""
+        found = self._db.execute("SELECT job FROM attempts WHERE token = ?", (token,)).fetchone()
+        return found is not None and found[0] == row
 
     def _row(self, job: Job, now: float) -> int:
         """Return the row of a job, which gets one at its first step."""

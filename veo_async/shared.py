@@ -197,7 +197,3 @@ class SharedJournalFile(JournalFile):
                 f"job {job.key} is {stored.state} by now, which somebody else has written down; ask"
                 " for it again",
             )
-
-    def _is_intended(self, row: int, token: str) -> bool:
-        found = self._db.execute("SELECT job FROM attempts WHERE token = ?", (token,)).fetchone()
-        return found is not None and found[0] == row

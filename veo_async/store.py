@@ -83,7 +83,7 @@ class Store(Protocol):
 
 
 class UnreachableError(JournalError):
-    """The server of a journal does not answer. What it was told last is not known to be done."""
+    """A journal cannot be got at for now. What it was told last is not known to be done."""
 
 
 class MovedError(JournalError):

@@ -105,11 +105,13 @@ class _Work:
         wanted: What it was begun for.
         entry: The job, once its journal was asked.
         waiting: How many wait for it.
+        is_withdrawn: Whether the last one of them has left, so that it ends.
     """
 
     wanted: Wanted
     entry: Entry | None = None
     waiting: int = 0
+    is_withdrawn: bool = False
 
     @property
     def is_paid(self) -> bool:
@@ -119,7 +121,8 @@ class _Work:
     def serves(self, wanted: Wanted) -> bool:
         """Return whether its result is what somebody else wants too."""
         is_same_request = wanted.request is None or wanted.request == self.wanted.request
-        return is_same_request and wanted.until == self.wanted.until
+        is_same_end = wanted.until == self.wanted.until
+        return is_same_request and is_same_end and not self.is_withdrawn
 
 
 class Workshop:
@@ -219,6 +222,8 @@ class Workshop:
             if work.serves(wanted):
                 return await self._result(work, task)
             await asyncio.wait({task})
+            if self._runtime.home.is_closed:
+                raise closed()
         work = _Work(wanted)
         task = self._runtime.owned.spawn(self._make(work))
         self._works[wanted.key] = (work, task)
@@ -231,6 +236,7 @@ class Workshop:
             await asyncio.wait({task})
         except asyncio.CancelledError:
             if work.waiting == 1 and not work.is_paid:
+                work.is_withdrawn = True
                 task.cancel()
                 with suppress(asyncio.CancelledError, VeoError):
                     await finished(task)

@@ -47,6 +47,7 @@ from veo_async.lockfile import file_system, refuse_network
 from veo_async.models import RequestFields
 from veo_async.outputs import Naming
 from veo_async.protocol.jobs import TRANSITIONS, JobStep, advance
+from veo_async.store import UnreachableError
 
 pytestmark = pytest.mark.anyio
 
@@ -473,7 +474,7 @@ def test_a_commit_that_fails_leaves_nothing(
     with closing(sqlite3.connect(tmp_path / JOURNAL_NAME, isolation_level=None)) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT * FROM jobs").fetchone()  # from here on, nobody else may commit
-        with pytest.raises(JournalError, match=r"is locked.*; look at the disk"):
+        with pytest.raises(UnreachableError, match=r"is locked.*; end that, and it goes on"):
             STEPS[step](file, job)
         assert not file._db.in_transaction
     assert content(file) == before
@@ -524,6 +525,33 @@ def test_inputs_are_counted_once_also_where_the_disk_of_the_count_is_full(
         file.look_up(drafts[1:])
     room_again(file, "temp")
     assert [found.key for found in file.look_up(drafts[1:])] == [one.identity for one in drafts[1:]]
+
+
+@contextmanager
+def kept(file: JournalFile, how: str) -> Generator[None]:
+    """Let another program keep the file while inside."""
+    file._db.execute("PRAGMA busy_timeout = 10")
+    with closing(sqlite3.connect(file._folder / JOURNAL_NAME, isolation_level=None)) as other:
+        other.execute(f"BEGIN {how}")
+        yield
+
+
+def test_inputs_are_counted_once_also_where_the_file_is_kept_by_another_program(
+    file: JournalFile,
+) -> None:
+    pull(file, "A cat")
+    with kept(file, "EXCLUSIVE"), pytest.raises(UnreachableError, match="end that, and it goes on"):
+        pull(file, "A boat")
+    (found,) = pull(file, "A boat")
+    assert found.key == found.draft.identity
+
+
+def test_a_submit_that_is_written_down_twice_is_one_attempt(file: JournalFile) -> None:
+    """Where it was done, and what it came to could not be read."""
+    job = new_job()
+    once = file.intend(job, token="t", credits_=60, name="v.mp4", now=100.0)
+    assert file.intend(job, token="t", credits_=60, name="v.mp4", now=100.0) == once
+    assert len(once.attempts) == 1
 
 
 # --- identity
@@ -1633,6 +1661,33 @@ async def test_a_full_disk_is_waited_for_and_nothing_is_lost(tmp_path: Path, tol
         await journal.aclose()
     with opened(tmp_path) as again:
         assert [job.state for job in again.jobs()] == [JobState.UNKNOWN]
+
+
+async def test_a_paid_task_is_written_down_once_no_other_program_keeps_the_file(
+    tmp_path: Path, told: Told
+) -> None:
+    file = JournalFile(open_for_writing(tmp_path / JOURNAL_NAME), tmp_path)
+    journal = Journal(file, ThreadPoolExecutor(1))
+    try:
+        job = new_job(prompt="A secret")
+        job = await journal.do(
+            JournalFile.intend, job, token="hidden", credits_=60, name="v.mp4", now=1.0
+        )
+        with kept(file, "IMMEDIATE"):
+            accepted = asyncio.create_task(
+                journal.do(JournalFile.accepted, job, "veo_task_1", now=1.0)
+            )
+            async with asyncio.timeout(20):
+                await told.news.wait()
+                told.news.clear()
+                await told.news.wait()  # and once more
+            assert not accepted.done()
+        assert (await accepted).task_id == "veo_task_1"
+        assert told.texts[0].startswith("task veo_task_1 is paid, and the journal cannot be writ")
+        shown = "".join([*told.texts, repr(job), repr(await accepted)])
+        assert not re.search("secret|hidden", shown)
+    finally:
+        await journal.aclose()
 
 
 async def test_who_waits_for_a_full_disk_can_be_cancelled(tmp_path: Path, told: Told) -> None:

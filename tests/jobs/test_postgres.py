@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import traceback
+import zlib
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -193,6 +194,48 @@ def test_a_connection_that_was_cut_is_made_anew(file: SharedJournalFile, steps: 
     with pytest.raises(UnreachableError):
         file.accepted(job, "veo_task_1", now=1.0)
     assert file.accepted(job, "veo_task_1", now=1.0).task_id == "veo_task_1"
+
+
+@pytest.mark.parametrize("limit", ["lock_timeout", "statement_timeout"])
+def test_a_step_that_waited_too_long_for_its_turn_can_be_taken_again(
+    file: SharedJournalFile, steps: str, limit: str
+):
+    job = job_in(file, JobState.INTENT, "a")
+    file._db.execute(f"SET {limit} TO '50ms'")
+    with psycopg.connect(steps, autocommit=True) as other:
+        other.execute("SELECT pg_advisory_lock(%s)", (zlib.crc32(b"veo_async"),))
+        with pytest.raises(UnreachableError, match="timeout"):
+            file.accepted(job, "veo_task_1", now=1.0)
+        assert file.find("a") == job
+    assert file.accepted(job, "veo_task_1", now=1.0).task_id == "veo_task_1"
+
+
+def test_what_is_only_read_is_read_over_a_new_connection(file: SharedJournalFile, steps: str):
+    job = job_in(file, JobState.INTENT, "a")
+    with psycopg.connect(steps, autocommit=True) as other:
+        _cut(other)
+    with pytest.raises(UnreachableError):
+        file.find("a")
+    assert file.find("a") == job
+
+
+def test_a_transaction_does_not_go_on_over_another_connection(file: SharedJournalFile, steps: str):
+    def add(key: str) -> None:
+        file._db.execute("INSERT INTO meta VALUES (?, '')", (key,))
+
+    def add_with_a_cut(other: psycopg.Connection[Any]) -> None:
+        with file._transaction():
+            add("first")
+            _cut(other)
+            with pytest.raises(psycopg.OperationalError):
+                add("second")
+            add("third")
+
+    with psycopg.connect(steps, autocommit=True) as other:
+        with pytest.raises(UnreachableError, match="closed"):
+            add_with_a_cut(other)
+        found = other.execute("SELECT name FROM veo_async.meta WHERE value = ''").fetchall()
+        assert found == []
 
 
 def _cut(connection: psycopg.Connection[Any]) -> None:

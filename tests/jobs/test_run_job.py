@@ -241,6 +241,32 @@ async def test_a_caller_who_leaves_while_a_job_is_claimed_keeps_no_other_worker_
         assert len(sim.ledger) == 0
 
 
+async def test_a_delivery_that_comes_while_another_one_is_withdrawn_begins_anew(tmp_path: Path):
+    async with service() as sim, client_of(sim) as veo:
+        with pytest.raises(InvalidRequestError):
+            await veo.run_job("first", directory=tmp_path)
+        first = anyio.CancelScope()
+        results: list[JobResult] = []
+
+        async def deliver(scope: anyio.CancelScope) -> None:
+            with scope:
+                results.append(await veo.run_job("a", "A boat", directory=tmp_path))
+
+        with closing(sharing(tmp_path)) as other:
+            other._db.execute("BEGIN IMMEDIATE")  # so that its claim takes a while
+            async with anyio.create_task_group() as group:
+                group.start_soon(deliver, first)
+                await anyio.sleep(0.2)
+                first.cancel()
+                await anyio.sleep(0.01)
+                group.start_soon(deliver, anyio.CancelScope())
+                await anyio.sleep(0.01)
+                other._db.execute("ROLLBACK")
+        assert first.cancelled_caught
+        assert [result.path for result in results] == [tmp_path / "a.mp4"]
+        paid_once(sim, ["A boat"])
+
+
 async def test_a_client_that_is_closed_leaves_its_jobs_to_the_next_one(tmp_path: Path, until):
     async with service(generation_seconds=1000) as sim:
         async with client_of(sim) as veo, anyio.create_task_group() as group:

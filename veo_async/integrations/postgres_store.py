@@ -129,6 +129,7 @@ class _Connection:
         self._schema = schema
         self._lock = zlib.crc32(schema.encode())
         self._raw: psycopg.Connection[tuple[Any, ...]] | None = None
+        self._is_inside: bool = False
 
     def execute(self, sql_text: str, parameters: Sequence[Any] = (), /) -> Rows:
         """Run a statement of SQLite's."""
@@ -140,22 +141,27 @@ class _Connection:
         raw = self._raw if self._is_inside else self._connected()
         if raw is None:
             raise psycopg.OperationalError("the connection was lost")
-        return raw.execute(sql_text.replace("?", "%s").encode(), [*map(_plain, parameters)])
-
-    @property
-    def _is_inside(self) -> bool:
-        if self._raw is None:
-            return False
-        return self._raw.info.transaction_status is not psycopg.pq.TransactionStatus.IDLE
+        done = raw.execute(sql_text.replace("?", "%s").encode(), [*map(_plain, parameters)])
+        if sql_text == "COMMIT":
+            self._is_inside = False
+        return done
 
     def _begin(self, *, is_writing: bool) -> Rows:
         raw = self._connected()
-        begun = raw.execute("BEGIN")
-        if is_writing:  # one after the other, as SQLite has it; an account makes two tasks a second
-            begun = raw.execute("SELECT pg_advisory_xact_lock(%s)", (self._lock,))
+        try:
+            begun = raw.execute("BEGIN")
+            # One after the other, as SQLite has it; an account makes two tasks a second.
+            if is_writing:
+                begun = raw.execute("SELECT pg_advisory_xact_lock(%s)", (self._lock,))
+        except BaseException:
+            # Nobody rolls back what did not begin: a lock that took too long would leave it open.
+            self.close()
+            raise
+        self._is_inside = True
         return begun
 
     def _roll_back(self) -> Rows:
+        self._is_inside = False
         raw, self._raw = self._raw, None
         if raw is None:
             raise psycopg.OperationalError("the connection was lost")
@@ -173,7 +179,6 @@ class _Connection:
         raw = self._dsn.connect()
         if isinstance(raw, str):
             raise psycopg.OperationalError(raw)
-        self._raw = raw
         for setting in (
             sql.SQL("SET search_path TO {}").format(sql.Identifier(self._schema)),
             # One whose worker was frozen or unplugged in the middle of it lets the others go on.
@@ -184,7 +189,12 @@ class _Connection:
             # It is what was paid, whatever the database's default for other data is.
             sql.SQL("SET synchronous_commit TO ON"),
         ):
-            raw.execute(setting)
+            try:
+                raw.execute(setting)
+            except BaseException:
+                raw.close()
+                raise
+        self._raw = raw
         return raw
 
     def close(self) -> None:
