@@ -11,13 +11,14 @@ import os
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from itertools import islice
 from typing import Final, Protocol, TypeVar
 
 import attrs
 
 from veo_async.errors import LimiterError
-from veo_async.limits import LimiterMember, LimiterStatistics
+from veo_async.limits import LimiterMember, LimiterStatistics, SlotLostError
 from veo_async.ownership import uncut
 from veo_async.protocol.slots import Adopted, Answer, Held, Report
 
@@ -35,6 +36,7 @@ _QUIET: Final = 0.3
 _IN_TOUCH: Final = 0.7  # a lease is renewed when less than three quarters are left
 _RETRY: Final = 1 / 30
 _SHORTEST: Final = 0.005  # seconds between two reports that a lapse brings about
+_CONFIRM_SECONDS: Final = 5.0  # an HTTP request is held up meanwhile
 
 
 _KEPT: Final = True  # what becomes of a claim
@@ -159,12 +161,15 @@ class Broker:
 
     # --- what callers ask for
 
-    async def reserve(self, key: str, *, is_next: bool = False) -> None:
-        """Wait for a slot; before all others where one was lost."""
+    async def reserve(self, key: str) -> None:
+        """Wait for a slot; before all others where one was lost, or could not be confirmed."""
         self._check_open()
         turn: asyncio.Future[None] = self._loop.create_future()
         self._released.pop(key, None)
-        if is_next:
+        if self._is_reserved(key):
+            del self._held[key]
+            self._lost.add(key)
+        if key in self._lost:
             self._wanting = {key: turn, **self._wanting}
         else:
             self._wanting[key] = turn
@@ -174,29 +179,53 @@ class Broker:
         except asyncio.CancelledError:
             if self._wanting.get(key) is turn:
                 del self._wanting[key]
-            if key in self._asked or key in self._held:
+            if key in self._asked or key in self._held or key in self._lost:
                 self.forget(key)  # it is, or may be, granted by now
             raise
 
     async def occupy(self, key: str, seconds: float, task: str = "") -> None:
-        """Hold a slot; a reserved one only once it is certain that the reservation still holds."""
-        while True:
-            self._check_open()
-            holding = self._held.get(key)
-            if holding is not None and holding.until is None:
-                claim = _Claim(seconds, self._loop.create_future())
-                self._held[key] = _Holding(claim=claim)
-                self._bell.set()
-                if await claim.done:
-                    return
-            elif key not in self._lost:
-                break
-            self._lost.discard(key)
-            await self.reserve(key, is_next=True)
+        """Hold a slot; a reserved one only once it is certain that the reservation still holds.
+
+        Raises:
+            SlotLostError: It does not, or that cannot be told for now; the key holds nothing that
+                may be used before it is reserved again.
+            LimiterError: The slots cannot be counted.
+        """
+        self._check_open()
+        if key in self._lost:
+            raise _slot_lost()
+        if self._is_reserved(key):
+            await self._claim(key, seconds)
+            return
+        holding = self._held.get(key)
         task = task or ("" if holding is None else holding.task)
         self._released.pop(key, None)
         self._held[key] = _Holding(until=self._loop.time() + seconds, task=task, is_new=True)
         await self._told()
+
+    def _is_reserved(self, key: str) -> bool:
+        holding = self._held.get(key)
+        return holding is not None and holding.until is None
+
+    async def _claim(self, key: str, seconds: float) -> None:
+        """Turn a reservation into an occupied slot.
+
+        Raises:
+            SlotLostError: That is not certain.
+        """
+        claim = _Claim(seconds, self._loop.create_future())
+        holding = self._held[key] = _Holding(claim=claim)
+        self._bell.set()
+        is_kept = _LOST
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_CONFIRM_SECONDS):
+                    is_kept = await claim.done
+        finally:
+            if self._held.get(key) is holding:
+                self._held[key] = _Holding()  # whether it is more than reserved is unknown
+        if not is_kept:
+            raise _slot_lost()
 
     async def release(self, key: str) -> None:
         """Give a slot back, now or as soon as that can be told."""
@@ -357,6 +386,9 @@ class Broker:
         self._is_away = True
         for told in self._telling:  # it is remembered, which is all that can be done
             _settle(told, None)
+        for holding in self._held.values():
+            if holding.claim is not None:
+                _settle(holding.claim.done, _LOST)
         self._telling.clear()
 
     def _end_outage(self) -> None:
@@ -385,6 +417,7 @@ class Broker:
                 self._released[key] = None  # who wanted it has left
             else:
                 self._asked.discard(key)
+                self._lost.discard(key)
                 self._held[key] = _Holding()
                 _settle(turn, None)
         for adopted in answer["adopted"]:
@@ -402,9 +435,8 @@ class Broker:
             claim = sent.claims.get(key)
             if key in lost:
                 del self._held[key]
-                if claim is None:
-                    self._lost.add(key)
-                else:
+                self._lost.add(key)
+                if claim is not None:
                     _settle(claim.done, _LOST)
             elif claim is not None:
                 self._held[key] = _Holding(until=sent.began + claim.seconds)
@@ -464,7 +496,8 @@ def _held(key: str, holding: _Holding, now: float) -> Held:
         key=key,
         ms=ms if claim is None else _ms(claim.seconds),
         task=holding.task,
-        is_new=holding.is_new,
+        # An earlier claim of the key may have been taken without an answer.
+        is_new=holding.is_new or claim is not None,
         is_claim=claim is not None,
     )
 
@@ -477,6 +510,10 @@ def _settle(future: asyncio.Future[_T], value: _T) -> None:
 def _look_at(work: asyncio.Task[None]) -> None:
     if not work.cancelled() and (error := work.exception()) is not None:
         _log.error("a shared limiter could not be closed: %r", error)
+
+
+def _slot_lost() -> SlotLostError:
+    return SlotLostError("the reserved slot is no longer certain; reserve it again, then occupy it")
 
 
 def _closed() -> LimiterError:

@@ -24,6 +24,13 @@ _T = TypeVar("_T")
 _log = logging.getLogger("veo_async")
 
 
+class SlotLostError(LimiterError):
+    """A reservation ended, or cannot be confirmed for now. Reserve the key again, before sending.
+
+    A waiting for slots inside an HTTP request would end with the time-out of that request.
+    """
+
+
 @attrs.frozen(kw_only=True)
 class LimiterStatistics:
     """The slots at one moment.

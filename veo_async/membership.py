@@ -62,12 +62,12 @@ class SharedLimiter:
     async def occupy(self, key: str, seconds: float) -> None:
         """Hold a slot for a task that runs, or may run, for so many seconds at most.
 
-        For a key that is reserved it returns once that is certain: a reservation that was lost
-        meanwhile is waited for again. Otherwise the task is a fact, above the total too, and is
-        told as soon as that is possible.
+        For a key that is reserved it returns once that is certain. Otherwise the task is a fact,
+        above the total too, and is told as soon as that is possible.
 
         Raises:
-            LimiterError: The slots cannot be counted, and waiting will not help.
+            LimiterError: The slots cannot be counted, and waiting will not help; or the reservation
+                was lost, or could not be confirmed within 5 s: reserve the key again.
             WrongLoopError: It is in use in another event loop or process.
         """
         await self._open().occupy(key, seconds)

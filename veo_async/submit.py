@@ -25,7 +25,7 @@ from veo_async.events import (
     SubmitWithdrawn,
     TaskSubmitted,
 )
-from veo_async.limits import PaceGate, TaskLimiter, asked, settled
+from veo_async.limits import PaceGate, SlotLostError, TaskLimiter, asked, settled
 from veo_async.models import VideoRequest
 from veo_async.protocol import retry
 from veo_async.protocol.lifecycle import SLOTS, Slot, State, Step, advance
@@ -180,6 +180,8 @@ class Submitter:
         now = asyncio.get_running_loop().time
         try:
             await asked(answer)
+        except SlotLostError:
+            raise  # the limiter works, or has told by itself that it does not
         except LimiterError as error:
             if self._lost_at is None:
                 self._lost_at = now()
@@ -199,6 +201,10 @@ class Submitter:
                 task_id = await self._api.generate(
                     job.request, partial(self._leave, job), key=job.key
                 )
+            except SlotLostError:
+                # Nothing was sent, and the slot is waited for without a connection.
+                await self._counted(self._limiter.reserve(job.key))
+                continue
             except VeoError as error:
                 if retry.taken(error) is retry.Taken.NOT_SENT:
                     not_sent += 1

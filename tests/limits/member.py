@@ -12,6 +12,7 @@ import sys
 from typing import Any
 
 from veo_async import FileLimiter, PollPolicy, RedisLimiter, RetryPolicy, Timeouts, VeoClient
+from veo_async.limits import SlotLostError
 
 
 class Puppet:
@@ -29,10 +30,16 @@ class Puppet:
         await self.limiter.reserve(key)
 
     async def occupy(self, key: str, seconds: float, task: str = "") -> None:
-        if task:
-            await self.limiter.occupy_task(key, seconds, task)
-        else:
-            await self.limiter.occupy(key, seconds)
+        while True:
+            try:
+                if task:
+                    await self.limiter.occupy_task(key, seconds, task)
+                else:
+                    await self.limiter.occupy(key, seconds)
+            except SlotLostError:  # as a submit does
+                await self.limiter.reserve(key)
+            else:
+                return
 
     async def release(self, key: str) -> None:
         await self.limiter.release(key)

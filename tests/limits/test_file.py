@@ -199,6 +199,22 @@ def test_impossible_options_are_refused(tmp_path, name, value):
         FileLimiter(tmp_path / "slots", **{name: value})
 
 
+async def test_those_who_come_through_links_see_each_other_live(tmp_path):
+    (tmp_path / "shared").mkdir()
+    limiters = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "slots.db").symlink_to(tmp_path / "shared" / "slots.db")
+        limiters.append(FileLimiter(tmp_path / name / "slots.db", total=1))
+    one, two = limiters
+    await one.reserve("1")
+    assert not await is_free(two, "2")
+    await one.release("1")
+    assert await is_free(two, "2")
+    await one.aclose()
+    await two.aclose()
+
+
 def test_a_path_is_needed():
     with pytest.raises(ConfigurationError, match="path"):
         FileLimiter("")

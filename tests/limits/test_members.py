@@ -9,11 +9,16 @@ import attrs
 import pytest
 
 from tests.limits.members import Member
+from tests.limits.stopping import StoppingFileLimiter, StoppingRedisLimiter
 from veo_async import (
+    Event,
     FileLimiter,
+    LimiterLost,
     LimiterStatistics,
     PollPolicy,
     RedisLimiter,
+    RetryPolicy,
+    RetryScheduled,
     Timeouts,
     VeoClient,
 )
@@ -152,6 +157,41 @@ async def test_a_frozen_process_that_lost_its_reservation_waits_for_another(plac
         await us.release("2")
         await occupied
         await other.tell("close")
+
+
+async def test_a_submit_that_lost_its_reservation_waits_for_another_outside_of_its_request(place):
+    events: list[Event] = []
+    kind = StoppingFileLimiter if place.kind == "file" else StoppingRedisLimiter
+    account = {} if place.kind == "file" else {"account": "test"}
+    async with (
+        service(generation_seconds=10_000) as sim,
+        closing(kind(place.where, total=1, lease=5, **account)) as limiter,
+        closing(place.limiter(total=1, lease=5)) as other,
+        client_of(
+            sim,
+            limiter,
+            pace=(1, 0.001),
+            timeouts=Timeouts(response=0.5, close=2.0),
+            retry=RetryPolicy(base=0.01),
+            on_event=events.append,
+        ) as veo,
+    ):
+        submit = asyncio.create_task(veo.submit("a prompt"))
+        await limiter.stopped.wait()
+        theirs = asyncio.create_task(other.reserve("theirs"))
+        await asyncio.sleep(0)
+        await other.release(limiter.keys[0])  # in one report with what it wants
+        await theirs
+        await other.occupy("theirs", 600)
+        limiter.may_go_on.set()
+        await asyncio.wait({submit}, timeout=1.5)  # longer than an answer may take
+        assert not submit.done()
+        assert len(sim.ledger) == 0
+        assert limiter.statistics() == LimiterStatistics(total=1, in_use=1, waiting=1)
+        await other.release("theirs")
+        await submit
+        assert limiter.keys == [limiter.keys[0]] * 2
+    assert not [event for event in events if isinstance(event, RetryScheduled | LimiterLost)]
 
 
 async def test_the_tasks_of_a_killed_process_are_watched_by_another(place, until):

@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 
 from tests.limits.members import Member
 from tests.limits.redis_server import RedisServer
+from tests.limits.stopping import StoppingRedisLimiter
 from veo_async import (
     ConfigurationError,
     Event,
@@ -23,9 +24,11 @@ from veo_async import (
     LimiterRestored,
     PollPolicy,
     RedisLimiter,
+    RetryPolicy,
     Timeouts,
     VeoClient,
 )
+from veo_async.limits import SlotLostError
 from veo_async.simulator import Simulator
 
 pytestmark = pytest.mark.anyio
@@ -130,18 +133,21 @@ async def test_who_waits_goes_on_waiting_while_the_server_is_away(redis_server, 
     await limiter.occupy("1", 60)
     await limiter.reserve("2")
     redis_server.kill()
-    submit = asyncio.create_task(limiter.occupy("2", 60))
+    unsure = asyncio.create_task(limiter.occupy("2", 60))
     late = asyncio.create_task(limiter.reserve("3"))
     async with asyncio.timeout(20):
         await limiter.release("1")  # is remembered
         while "cannot be reached" not in caplog.text:
             await asyncio.sleep(0.02)
         await limiter.release("nobody")
-        assert not submit.done(), "it is not certain that the slot is still there"
+        with pytest.raises(SlotLostError):  # it is not certain that the slot is still there
+            await unsure
+        again = asyncio.create_task(limiter.reserve("2"))
         assert not late.done()
         redis_server.empty()
         redis_server.start()
-        await submit
+        await again
+        await limiter.occupy("2", 60)
         await late
     assert limiter.statistics().in_use == 2
     assert caplog.text.count("cannot be reached") == 1
@@ -180,6 +186,34 @@ async def test_a_client_goes_on_with_its_tasks_while_the_server_is_away(
         assert sim.ledger.peak_running == 1
     told = [type(event) for event in events if isinstance(event, LimiterLost | LimiterRestored)]
     assert told == [LimiterLost, LimiterRestored]
+
+
+async def test_a_submit_waits_through_an_outage_that_begins_after_its_reservation(
+    redis_server, caplog
+):
+    limiter = StoppingRedisLimiter(redis_server.url, account="a", total=1, lease=LEASE)
+    settings = {"time_scale": 1000, "clip": (64, 36), "video_bytes": 0, "max_tasks": 100}
+    async with (
+        Simulator(generation_seconds=300, **settings) as sim,
+        VeoClient(
+            sim.api_key,
+            base_url=sim.base_url,
+            limiter=limiter,
+            retry=RetryPolicy(attempts=2, base=0.01),
+            timeouts=Timeouts(response=0.7, close=2.0),
+        ) as veo,
+        asyncio.timeout(60),
+    ):
+        submit = asyncio.create_task(veo.submit("a prompt"))
+        await limiter.stopped.wait()
+        redis_server.kill()
+        limiter.may_go_on.set()
+        await asyncio.wait({submit}, timeout=2.5)  # more than two attempts take
+        assert not submit.done()
+        assert "cannot be reached" in caplog.text
+        redis_server.start()
+        await submit
+        assert len(sim.ledger) == 1
 
 
 async def test_five_thousand_who_wait_are_one_who_asks(redis_server):
@@ -264,6 +298,21 @@ def test_what_is_no_url_of_a_server_is_refused_and_not_shown(url):
     with pytest.raises(ConfigurationError, match="url_or_client") as caught:
         RedisLimiter(url, account="a")
     assert "pw" not in str(caught.value)
+
+
+@pytest.mark.parametrize("setting", [{"account": "a{b}"}, {"total": 0}, {"lease": 0}])
+def test_a_refused_setting_shows_no_password(setting):
+    secret = secrets.token_hex(8)
+    with pytest.raises(ConfigurationError) as caught:
+        RedisLimiter(f"redis://:{secret}@localhost", **({"account": "a"} | setting))
+    trace = caught.value.__traceback__.tb_next  # without this test's own frame
+    shown = "".join(
+        traceback.TracebackException(
+            type(caught.value), caught.value, trace, capture_locals=True
+        ).format()
+    )
+    assert secret not in shown
+    assert "self = <RedisLimiter account=None" in shown, "what is half made can be shown"
 
 
 @pytest.mark.parametrize("account", ["", "a{b", "x" * 201])

@@ -346,7 +346,7 @@ class FileLimiter(SharedLimiter):
         super().__init__(total=total, lease=lease)
         if not os.fspath(path):
             raise ConfigurationError("path is empty; give the path of a file on a local disk")
-        self._path = Path(os.path.abspath(path))  # noqa: PTH100  # links in it stay as they are
+        self._path = Path(os.path.realpath(path))  # the locks of members are beside the file
         self._clock: Clock = MachineClock()
 
     def _store(self, member: str, ring: Callable[[], None]) -> FileStore:  # noqa: ARG002  # it is looked at instead

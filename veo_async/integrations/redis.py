@@ -304,14 +304,14 @@ class RedisLimiter(SharedLimiter):
         total: int = MAX_TASKS,
         lease: float = LEASE,
     ) -> None:
+        server = _Server(url_or_client)
+        del url_or_client  # or a password would stand in the traceback of whatever is wrong
         super().__init__(total=total, lease=lease)
         if not (0 < len(account) <= _LONGEST_ACCOUNT and {"{", "}"}.isdisjoint(account)):
             raise ConfigurationError(
                 "account is empty, too long or holds a brace; give a short name for the account,"
                 " the same in all processes"
             )
-        server = _Server(url_or_client)
-        del url_or_client  # or a password would stand in the traceback of whatever is wrong
         server.check()
         self._account = account
         self._server = server
@@ -320,4 +320,6 @@ class RedisLimiter(SharedLimiter):
         return RedisStore(self._server, account=self._account, member=member, ring=ring)
 
     def __repr__(self) -> str:
-        return f"<RedisLimiter account={self._account!r} total={self._total}>"
+        # It is also asked of one whose settings were refused, by what shows a traceback.
+        account, total = getattr(self, "_account", None), getattr(self, "_total", None)
+        return f"<RedisLimiter account={account!r} total={total}>"
