@@ -22,7 +22,7 @@ from tests.jobs.crew import crew, judge, killed_until
 from tests.jobs.postgres_server import Server
 from tests.jobs.test_kills import in_server
 from tests.test_readme import example
-from veo_async import ConfigurationError, InvalidRequestError, VideoRequest
+from veo_async import ConfigurationError, InvalidRequestError, Timeouts, VideoRequest
 from veo_async.integrations.pgqueuer import (
     GENERATE,
     Standing,
@@ -38,6 +38,7 @@ from veo_async.simulator import Simulator
 pytestmark = pytest.mark.anyio
 
 Until = Callable[[Callable[[], bool]], Awaitable[None]]
+COMMAND = [sys.executable, "-m", "veo_async.integrations.pgqueuer"]
 
 
 @asynccontextmanager
@@ -55,10 +56,16 @@ async def queue(dsn: str) -> AsyncGenerator[Connection]:
 
 
 @asynccontextmanager
-async def working(sim: Simulator, folder: Path, dsn: str, **more: Any) -> AsyncGenerator[None]:
+async def working(
+    sim: Simulator, folder: Path, dsn: str, client: dict[str, Any] | None = None, **more: Any
+) -> AsyncGenerator[None]:
     """Have one worker in this process while inside."""
+    usual: dict[str, Any] = {"heartbeat": 2.0, "uncertain": 0.2, "drain": 0.3}
     stop = asyncio.Event()
-    async with client_of(sim, max_tasks=1000) as veo, anyio.create_task_group() as group:
+    async with (
+        client_of(sim, max_tasks=1000, **client or {}) as veo,
+        anyio.create_task_group() as group,
+    ):
 
         async def run() -> None:
             await work(
@@ -66,7 +73,7 @@ async def working(sim: Simulator, folder: Path, dsn: str, **more: Any) -> AsyncG
                 directory=folder,
                 journal=PostgresJournal(dsn),
                 stop=stop,
-                **({"heartbeat": 2.0, "uncertain": 0.2, "drain": 0.3} | more),
+                **usual | more,
             )
 
         group.start_soon(run)
@@ -160,12 +167,109 @@ async def test_a_lost_answer_keeps_its_place_as_long_as_it_may_run_and_is_held_t
                     beats.add(await _beat(queue))
             assert (await standing(queue, "a")).queued == "picked"
             assert (await standing(queue, "b")).queued == "queued"
-        told = await stood(queue, "a", is_held)
-        assert told.state == "unknown"
-        assert told.error
+        assert (await standing(queue, "a")).queued == "queued"
+        assert len(sim.ledger) == 1
         async with working(sim, tmp_path, dsn, tasks=1):
+            told = await stood(queue, "a", is_held)
+            assert told.state == "unknown"
+            assert told.error
             await stood(queue, "b", lambda told: told.state == "submitted")
         assert len(sim.ledger) == 2
+
+
+async def test_a_lost_answer_takes_its_place_again_after_its_worker_was_told_to_stop(
+    tmp_path: Path, dsn: str, queue: Connection
+):
+    await enqueue(queue, "a", "A boat")
+    faults = ["generate:lose_answer:times=1"]
+    async with service(generation_seconds=LONG, faults=faults) as sim:
+        async with working(sim, tmp_path, dsn, uncertain=1000.0, tasks=1):
+            await stood(queue, "a", lambda told: told.state == "unknown")
+            await enqueue(queue, "b", "B boat", priority=5)
+        async with working(sim, tmp_path, dsn, uncertain=1000.0, tasks=1):
+            assert await _picked(queue, 1) == ["veo.generate:a"]
+        assert len(sim.ledger) == 1
+
+
+async def _picked(queue: Connection, count: int) -> list[str]:
+    """Wait until so many jobs are picked; return what they are."""
+    picked: list[str] = []
+    with anyio.fail_after(20):
+        while len(picked) < count:
+            await anyio.sleep(0.02)
+            found = await queue.execute(
+                "SELECT dedupe_key FROM pgqueuer WHERE status = 'picked' ORDER BY 1"
+            )
+            picked = [row[0] for row in await found.fetchall()]
+    return picked
+
+
+async def test_tasks_of_a_stopped_worker_keep_their_seats_before_more_urgent_jobs(
+    tmp_path: Path, dsn: str, queue: Connection, until: Until
+):
+    for key in ("a", "b"):
+        await enqueue(queue, key, key)
+    async with service(generation_seconds=LONG) as sim:
+        async with working(sim, tmp_path, dsn, drain=0.01, tasks=2):
+            await until(lambda: len(sim.ledger) == 2)
+            for key in ("urgent", "urgent too"):
+                await enqueue(queue, key, key, priority=5)
+        async with working(sim, tmp_path, dsn, drain=0.01, tasks=2):
+            assert await _picked(queue, 2) == ["veo.generate:a", "veo.generate:b"]
+        assert len(sim.ledger) == 2
+
+
+async def test_a_paid_job_that_is_tried_again_later_keeps_its_seat_until_then(
+    tmp_path: Path, dsn: str, queue: Connection, until: Until
+):
+    await enqueue(queue, "a", "A boat")
+    impatient = {"timeouts": Timeouts(task=0.2)}
+    async with service(generation_seconds=LONG) as sim:
+        async with working(sim, tmp_path, dsn, impatient, tasks=1):
+            await until(lambda: len(sim.ledger) == 1)
+            await enqueue(queue, "b", "B boat", priority=5)
+            attempts = 0
+            with anyio.fail_after(20):
+                while attempts < 2:
+                    await anyio.sleep(0.05)
+                    found = await queue.execute("SELECT max(attempts) FROM pgqueuer")
+                    (attempts,) = await found.fetchone() or (0,)
+        assert len(sim.ledger) == 1
+
+
+async def test_a_worker_ends_although_the_server_does_not_answer(
+    tmp_path: Path, dsn: str, queue: Connection
+):
+    await enqueue(queue, "a", "A boat")
+    stop, ended = asyncio.Event(), asyncio.Event()
+    async with service(generation_seconds=LONG) as sim, client_of(sim, max_tasks=1000) as veo:
+
+        async def run() -> None:
+            journal = PostgresJournal(dsn)
+            await work(
+                veo, directory=tmp_path, journal=journal, stop=stop, heartbeat=1.0, drain=0.1
+            )
+            ended.set()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(run)
+            await stood(queue, "a", lambda told: told.state == "submitted")
+            found = await queue.execute(
+                "SELECT pid FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            frozen = [row[0] for row in await found.fetchall()]
+            assert len(frozen) >= 2
+            try:
+                for pid in frozen:
+                    os.kill(pid, signal.SIGSTOP)
+                stop.set()
+                with anyio.move_on_after(30):
+                    await ended.wait()
+            finally:
+                for pid in frozen:
+                    os.kill(pid, signal.SIGCONT)
+            assert ended.is_set(), "it waits for the server"
 
 
 async def _beat(queue: Connection) -> object:
@@ -293,13 +397,12 @@ async def test_one_command_runs_a_worker(tmp_path: Path, dsn: str):
             "KIE_BASE_URL": sim.base_url,
             "DATABASE_URL": dsn,
         }
-        command = [sys.executable, "-m", "veo_async.integrations.pgqueuer"]
-        made = await anyio.run_process([*command, "--install"], env=environment, check=False)
+        made = await anyio.run_process([*COMMAND, "--install"], env=environment, check=False)
         assert (made.returncode, made.stdout) == (0, b""), made.stderr
         async with connected(dsn) as connection:
             await enqueue(connection, "a", "A boat")
             worker = await anyio.open_process(
-                [*command, "--directory", str(tmp_path), "--heartbeat", "2", "--drain", "0.2"],
+                [*COMMAND, "--directory", str(tmp_path), "--heartbeat", "2", "--drain", "0.2"],
                 env=environment,
             )
             async with worker:
@@ -312,6 +415,31 @@ async def test_one_command_runs_a_worker(tmp_path: Path, dsn: str):
             assert "made the journal in PostgreSQL" in said
 
 
+async def test_a_second_signal_ends_the_command_at_once(
+    tmp_path: Path, dsn: str, queue: Connection
+):
+    await enqueue(queue, "a", "A boat")
+    async with service(generation_seconds=LONG) as sim:
+        worker = await anyio.open_process(
+            [*COMMAND, "--directory", str(tmp_path), "--drain", "1000"],
+            env=os.environ
+            | {"KIE_API_KEY": sim.api_key, "KIE_BASE_URL": sim.base_url, "DATABASE_URL": dsn},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        async with worker:
+            try:
+                await stood(queue, "a", lambda told: told.state == "submitted")
+                with anyio.fail_after(20):
+                    while worker.returncode is None:
+                        worker.send_signal(signal.SIGTERM)
+                        await anyio.sleep(0.2)
+            finally:
+                if worker.returncode is None:
+                    worker.kill()
+        assert worker.returncode == -signal.SIGTERM
+
+
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
@@ -322,7 +450,7 @@ async def test_one_command_runs_a_worker(tmp_path: Path, dsn: str):
 )
 def test_a_command_that_cannot_work_says_why(arguments: list[str], match: str):
     done = subprocess.run(
-        [sys.executable, "-m", "veo_async.integrations.pgqueuer", *arguments],
+        [*COMMAND, *arguments],
         env=os.environ | {"KIE_API_KEY": "key"}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode in {1, 2}

@@ -13,6 +13,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -57,6 +58,8 @@ try:
         enqueue,
         install,
         put,
+        put_first,
+        sent_at,
         standing,
     )
     from veo_async.integrations.postgres_store import words
@@ -79,6 +82,7 @@ _BATCH: Final = 10
 _MOST_JOBS: Final = 50  # of one worker: more downloads than that only wait in its memory
 _NO_LIMIT: Final = 10_000  # slots of a worker's client: the database counts them
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.2, 5.0  # seconds, for a server that is gone
+_GRACE: Final = 5.0  # seconds after `drain` for the server to be told
 # Deadlines as priorities, the nearest one the highest: seconds that a 32-bit integer holds until
 # 2089. They are above the usual 0, so that no link dies because more is being generated.
 _EPOCH: Final = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
@@ -95,6 +99,10 @@ _PASSING: Final = (
     TransportError,
     UnexpectedResponseError,
 )
+
+
+class _LeavingError(Exception):
+    """Jobs are left to others."""
 
 
 class _TwoLines(PsycopgDriver):
@@ -136,7 +144,8 @@ async def work(
         journal: What knows what is paid; the queue is in the same database.
         tasks: Tasks that may run at once, over all workers (spec: 10 per account).
         heartbeat: Seconds without a sign of life after which a worker's jobs are another one's.
-        drain: Seconds that jobs get to end once it is told to stop. Those left go back.
+        drain: Seconds that jobs get to end once it is told to stop. Those left go back, to be the
+            first ones taken. A few seconds later it ends, even if the server does not answer.
         uncertain: Seconds for which a job without an answer keeps its place among `tasks`.
         stop: What tells it to stop, once it is set.
 
@@ -151,19 +160,23 @@ async def work(
         uncertain=uncertain,
     )
     stop = asyncio.Event() if stop is None else stop
-    wait = _SHORTEST_WAIT
-    while not stop.is_set():
-        try:
-            async with _connected(journal) as listening, _connected(journal) as asking:
-                wait = _SHORTEST_WAIT
-                worker.asking = asking
-                await worker.serve(listening, asking, stop=stop, heartbeat=heartbeat, drain=drain)
-        except psycopg.Error as error:
-            _log.warning("the queue cannot be reached (%s); it is tried again", words(error))
-            with suppress(TimeoutError):
-                async with asyncio.timeout(wait):
-                    await stop.wait()
-            wait = min(2 * wait, _LONGEST_WAIT)
+    loop = asyncio.get_running_loop()
+    running = loop.create_task(worker.run(stop=stop, heartbeat=heartbeat, drain=drain))
+    late = loop.create_task(_late(stop, drain + _GRACE))
+    try:
+        await asyncio.wait({running, late}, return_when=asyncio.FIRST_COMPLETED)
+        if not running.done():
+            _log.warning("the server does not answer; jobs are left until their heartbeat is old")
+    finally:
+        late.cancel()
+        await worker.end(running)
+    if running.done() and not running.cancelled():
+        running.result()
+
+
+async def _late(stop: asyncio.Event, seconds: float) -> None:
+    await stop.wait()
+    await asyncio.sleep(seconds)
 
 
 @asynccontextmanager
@@ -188,6 +201,7 @@ class _Worker:
         tasks: Tasks that may run at once, over all workers.
         uncertain: Seconds for which a job without an answer keeps its place.
         asking: The connection that puts jobs in.
+        lines: The connections that are open.
         leaving: Set when jobs are to be left to others.
     """
 
@@ -197,7 +211,35 @@ class _Worker:
     tasks: int
     uncertain: float
     asking: Connection | None = None
+    lines: tuple[Connection, ...] = ()
     leaving: asyncio.Event = attrs.field(factory=asyncio.Event)
+
+    async def run(self, *, stop: asyncio.Event, heartbeat: float, drain: float) -> None:
+        """Take jobs until told to stop, over a new connection where one is lost."""
+        wait = _SHORTEST_WAIT
+        while not stop.is_set():
+            try:
+                async with _connected(self.journal) as first, _connected(self.journal) as second:
+                    wait = _SHORTEST_WAIT
+                    self.asking, self.lines = second, (first, second)
+                    await self.serve(first, second, stop=stop, heartbeat=heartbeat, drain=drain)
+            except psycopg.Error as error:
+                _log.warning("the queue cannot be reached (%s); it is tried again", words(error))
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(wait):
+                        await stop.wait()
+                wait = min(2 * wait, _LONGEST_WAIT)
+
+    async def end(self, running: asyncio.Task[None]) -> None:
+        """End what runs, in a few seconds whatever the server does."""
+        if running.done():
+            return
+        self.leaving.set()
+        # First, since what is cancelled in a query waits for the server.
+        for line in self.lines:
+            await line.close()
+        running.cancel()
+        await asyncio.wait({running}, timeout=_GRACE)
 
     async def serve(
         self,
@@ -265,11 +307,33 @@ class _Worker:
             )
         except SubmitUncertainError:
             # A task may run, and is one of those that the account may have.
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self.uncertain):
-                    await self.leaving.wait()
+            if await self._is_leaving_within(await self._uncertain_for(key)):
+                raise await self._handed_back(job, "its task may run") from None
             raise
         await self._order_download(key, done)
+
+    async def _uncertain_for(self, key: str) -> float:
+        """Return for how many seconds the task of a lost answer may still run."""
+        sent = None
+        if self.asking is not None:
+            with suppress(psycopg.Error):
+                sent = await sent_at(self.asking, key, schema=self.journal.schema)
+        age = 0.0 if sent is None else datetime.now(UTC).timestamp() - sent
+        return self.uncertain - max(0.0, age)
+
+    async def _is_leaving_within(self, seconds: float) -> bool:
+        if seconds > 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    return await self.leaving.wait()
+        return False
+
+    async def _handed_back(self, job: Job, reason: str) -> RetryRequested:
+        """Return what hands a job back, so that no other one takes the seat of its task."""
+        if job.entrypoint == GENERATE and self.asking is not None:
+            with suppress(psycopg.Error):  # then it cannot be handed back either
+                await put_first(self.asking, job.id)
+        return RetryRequested(reason=reason)
 
     async def _order_download(self, key: str, done: "JobResult") -> None:
         if self.asking is None:
@@ -293,12 +357,17 @@ class _Worker:
     async def _done(self, job: Job, work: "Coroutine[Any, Any, JobResult]") -> "JobResult":
         try:
             return await self._unless_leaving(work)
+        except _LeavingError:
+            raise await self._handed_back(job, "this worker leaves it to another one") from None
         except ClientClosedError as error:
-            raise RetryRequested(reason=str(error)) from error
+            raise await self._handed_back(job, str(error)) from error
         except _PASSING as error:
             if job.attempts >= _MOST_ATTEMPTS:
                 raise
             seconds = min(2.0**job.attempts, _LONGEST_DELAY)
+            if job.entrypoint == GENERATE:  # its task may run, and keeps its seat meanwhile
+                await self._is_leaving_within(seconds)
+                raise await self._handed_back(job, str(error)) from error
             raise RetryRequested(timedelta(seconds=seconds), str(error)) from error
 
     async def _unless_leaving(self, work: Coroutine[Any, Any, _T]) -> _T:
@@ -308,7 +377,7 @@ class _Worker:
         try:
             await asyncio.wait({task, leaving}, return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
-                raise RetryRequested(reason="this worker leaves it to another one")
+                raise _LeavingError
         finally:
             task.cancel()
             leaving.cancel()
@@ -346,6 +415,12 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return told
 
 
+def _abandon() -> None:
+    sys.stderr.write("the server does not answer; what is under way is left to other workers\n")
+    sys.stderr.flush()
+    os._exit(1)
+
+
 async def _main(told: argparse.Namespace, journal: PostgresJournal) -> None:
     if told.install:
         async with _connected(journal) as connection:
@@ -354,8 +429,20 @@ async def _main(told: argparse.Namespace, journal: PostgresJournal) -> None:
         return
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+    signals = (signal.SIGINT, signal.SIGTERM)
+
+    def leave() -> None:
+        stop.set()
+        for number in signals:  # the next one ends it at once
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+        # The journal's thread may wait for the server, and the interpreter for the thread.
+        last = threading.Timer(told.drain + 2 * _GRACE + Timeouts().close, _abandon)
+        last.daemon = True
+        last.start()
+
+    for number in signals:
+        loop.add_signal_handler(number, leave)
     async with VeoClient(limiter=LocalLimiter(_NO_LIMIT)) as veo:
         await work(
             veo,

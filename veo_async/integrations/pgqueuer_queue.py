@@ -18,6 +18,7 @@ __all__: list[str] = []
 
 GENERATE: Final = "veo.generate"  # until the video is ready at the service
 DOWNLOAD: Final = "veo.download"  # from there to the file
+_FIRST: Final = 2**31 - 1  # the highest priority that its column holds
 
 Connection: TypeAlias = psycopg.AsyncConnection[Any]
 
@@ -83,6 +84,29 @@ async def put(
         on_conflict="skip",
     )
     return made is not None
+
+
+async def put_first(connection: Connection, number: int) -> None:
+    """Have a job be taken before all others, once it is back in the queue."""
+    table = Queries(_Plain(connection)).qbe.settings.qualified.queue_table
+    await connection.execute(
+        sql.SQL("UPDATE {} SET priority = %s WHERE id = %s").format(
+            sql.SQL(table)  # pyright: ignore[reportArgumentType]  # of its own settings
+        ),
+        (_FIRST, number),
+    )
+
+
+async def sent_at(connection: Connection, key: str, *, schema: str) -> float | None:
+    """Return when the newest submit of a job left, in epoch seconds; None where none did."""
+    cursor = await connection.execute(
+        sql.SQL(
+            "SELECT max(intent_at) FROM {} WHERE job = (SELECT id FROM {} WHERE key = %s)"
+        ).format(sql.Identifier(schema, "attempts"), sql.Identifier(schema, "jobs")),
+        (key,),
+    )
+    row = await cursor.fetchone()
+    return None if row is None else row[0]
 
 
 class _Plain(PsycopgDriver):
