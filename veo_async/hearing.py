@@ -7,7 +7,7 @@ anything. A lost one costs time, since polling goes on beside it.
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from enum import Enum, auto
 from typing import Final
@@ -20,13 +20,20 @@ from veo_async.models import TaskRecord, VideoRequest
 from veo_async.ownership import running_loop
 from veo_async.protocol import callbacks, retry
 from veo_async.protocol.callbacks import Callback
-from veo_async.settings import CONFIRM_SECONDS, UNCLAIMED_CALLBACKS, RetryPolicy, Timeouts
+from veo_async.settings import (
+    CONFIRM_SECONDS,
+    RESUMED_SECONDS,
+    UNCLAIMED_CALLBACKS,
+    RetryPolicy,
+    Timeouts,
+)
 from veo_async.task import VideoTask, Watched, Watcher
 
 __all__: list[str] = []
 
 _log = logging.getLogger(__name__)
 _IDS_AT_ONCE: Final = 8  # for one token; a submit has one task
+_LOOK_SECONDS: Final = 15.0  # between two looks into the inbox, which may have been unable to tell
 
 Kept = Callable[[str], Awaitable[Sequence[str]]]
 IsTaken = Callable[[str], Awaitable[bool]]
@@ -153,23 +160,24 @@ class Hearing:
         Args:
             token: The token in its callback URL.
             request: What was asked for, if that is known.
-            seconds: How long to wait for a callback; 0 for those that came before only.
+            seconds: How long to wait for a callback; 0 for those that came before only. While the
+                service fails to tell of a task, it is asked for 120 s at least.
             is_taken: Returns whether a task is known to be another submit's.
 
         Returns:
             The task's record; None where no callback came that the service bears out.
         """
-        deadline = self._loop.time() + max(seconds, 0.0)
+        began = self._loop.time()
+        deadline = began + max(seconds, 0.0)
         ids = self._expected[token] = asyncio.Queue[str](_IDS_AT_ONCE)
         failures = 0
         try:
             early = self._unclaimed.pop(token, None)
             known = [*await self._ids(token), *([] if early is None else [early])]
-            for each in dict.fromkeys(known[-_IDS_AT_ONCE:]):
-                with suppress(asyncio.QueueFull):
-                    ids.put_nowait(each)
+            _offer(ids, dict.fromkeys(known[-_IDS_AT_ONCE:]))
+            asked: set[str] = set()
             refused: set[str] = set()
-            while (task_id := await _next(ids, deadline)) is not None:
+            while (task_id := await self._next(token, ids, asked, deadline)) is not None:
                 if task_id in refused or await self._is_taken(task_id, token, is_taken):
                     continue
                 try:
@@ -177,9 +185,11 @@ class Hearing:
                 except VeoError as error:
                     failures += 1
                     wait = self._api.wait_after("record-info", task_id, failures, error)
+                    again_at = self._loop.time() + max(wait, CONFIRM_SECONDS)
+                    if again_at >= max(deadline, began + RESUMED_SECONDS):
+                        return None
                     if failures < self._policy.attempts or _may_pass(error):
-                        with suppress(asyncio.QueueFull):
-                            ids.put_nowait(task_id)
+                        _offer(ids, [task_id])
                     elif self._loop.time() >= deadline:
                         return None
                 else:
@@ -193,6 +203,20 @@ class Hearing:
             if self._expected.get(token) is ids:
                 del self._expected[token]
         return None
+
+    async def _next(
+        self, token: str, ids: asyncio.Queue[str], asked: set[str], deadline: float
+    ) -> str | None:
+        """Return the next id that a callback named, also where only the inbox heard of it."""
+        while True:
+            task_id = await _got(ids, min(deadline, self._loop.time() + _LOOK_SECONDS))
+            if task_id is not None:
+                asked.add(task_id)
+                return task_id
+            is_last = self._loop.time() >= deadline
+            _offer(ids, [each for each in await self._ids(token) if each not in asked])
+            if is_last and ids.empty():
+                return None
 
     async def _is_taken(self, task_id: str, token: str, is_taken: IsTaken | None) -> bool:
         found = self._watcher.find(task_id)
@@ -233,7 +257,13 @@ class Hearing:
             await self.take_up(record, token, request, self._loop.time() - lost_at)
 
 
-async def _next(ids: asyncio.Queue[str], deadline: float) -> str | None:
+def _offer(ids: asyncio.Queue[str], found: Iterable[str]) -> None:
+    with suppress(asyncio.QueueFull):
+        for each in found:
+            ids.put_nowait(each)
+
+
+async def _got(ids: asyncio.Queue[str], deadline: float) -> str | None:
     with suppress(asyncio.QueueEmpty):
         return ids.get_nowait()
     try:

@@ -10,6 +10,7 @@ import os
 import selectors
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
@@ -29,6 +30,7 @@ _log = logging.getLogger(__name__)
 
 _LOOK_SECONDS: Final = 1.0  # between two looks at a file whose members poke each other
 _BLIND_LOOK_SECONDS: Final = 0.05  # the same where they cannot
+_AGAIN_SECONDS: Final = 5.0  # until a file that failed is tried again
 _CLOSE_SECONDS: Final = 2.0  # for a commit to end
 _IDLE_SECONDS: Final = 5.0  # that a thread stays which serves no client
 
@@ -174,7 +176,7 @@ class FileInbox:
                 told = self._worker.offer(step)
                 if told is not None:
                     return told
-            self._worker = _Worker(self._path, self._hear, self._is_wanted)
+            self._worker = _Worker(self._path, self._hear, self._served)
             told = self._worker.offer(step)
             self._worker.start()
         if told is None:
@@ -187,8 +189,9 @@ class FileInbox:
         for hear in hearers:
             hear(callback)
 
-    def _is_wanted(self) -> bool:
-        return bool(self._members)
+    def _served(self) -> Collection[bytes]:
+        with self._lock:
+            return {verifier for verifier, _ in self._members}
 
     def __repr__(self) -> str:
         return f"FileInbox({str(self._path)!r})"
@@ -198,13 +201,18 @@ class _Worker(threading.Thread):
     """The one thread of a process that touches the file."""
 
     def __init__(
-        self, path: Path, hear: Callable[[Callback], None], is_wanted: Callable[[], bool]
+        self,
+        path: Path,
+        hear: Callable[[Callback], None],
+        served: Callable[[], Collection[bytes]],
     ) -> None:
         super().__init__(name="veo_async_inbox", daemon=True)
         self.verifiers: frozenset[bytes] = frozenset()
         self._path = path
         self._hear = hear
-        self._is_wanted = is_wanted
+        self._served = served
+        self._admit_at = float("-inf")
+        self._open_at = float("-inf")
         self._lock = threading.Lock()
         self._steps: deque[Callable[[InboxFile | WebhookError], None]] = deque()
         self._is_over = False
@@ -267,15 +275,17 @@ class _Worker(threading.Thread):
         idle = 0.0
         while not self._may_end(is_idle=idle >= _IDLE_SECONDS):
             ready = selector.select(look)
-            idle = 0.0 if ready or self._is_wanted() else idle + look
+            idle = 0.0 if ready or self._served() else idle + look
             for key, _ in ready:
                 _drain(key.fileobj)
             steps = self._taken()
-            if steps and isinstance(file, WebhookError):
+            is_due = steps or (self._served() and time.monotonic() >= self._open_at)
+            if is_due and isinstance(file, WebhookError):
                 file = self._opened(stack)
             for step in steps:
                 step(file)
             if isinstance(file, InboxFile):
+                self._admit(file)
                 if file.has_news_for_others:
                     file.has_news_for_others = False
                     neighbours.poke()
@@ -283,11 +293,13 @@ class _Worker(threading.Thread):
 
     def _opened(self, stack: ExitStack) -> "InboxFile | WebhookError":
         try:
-            with mapping(self._path):
-                file = InboxFile(stack.enter_context(closing(connected(self._path))))
+            with mapping(self._path), ExitStack() as tried:
+                file = InboxFile(tried.enter_context(closing(connected(self._path))))
                 self.verifiers = file.verifiers()
+                stack.enter_context(tried.pop_all())
         except WebhookError as error:
             _log.error("%s", error)
+            self._open_at = time.monotonic() + _AGAIN_SECONDS
             return error
         return file
 
@@ -302,6 +314,20 @@ class _Worker(threading.Thread):
             steps = [*self._steps]
             self._steps.clear()
         return steps
+
+    def _admit(self, file: "InboxFile") -> None:
+        """Have the tokens of clients recognised for as long as they are here."""
+        now = time.monotonic()
+        if now < self._admit_at:
+            return
+        self._admit_at = now + _LOOK_SECONDS
+        try:
+            with mapping(self._path):
+                for verifier in self._served():
+                    file.admit(verifier)
+        except WebhookError as error:
+            self._admit_at = now + _AGAIN_SECONDS
+            _log.warning("%s", error)
 
     def _look(self, file: "InboxFile") -> None:
         """Pass on what other workers wrote."""

@@ -7,6 +7,7 @@ import hashlib
 import os
 import socket
 import sqlite3
+import stat
 import tempfile
 import threading
 from collections.abc import Generator
@@ -146,6 +147,8 @@ class Neighbours:
             return self
         try:
             self._folder.mkdir(mode=0o700, exist_ok=True)
+            if not _is_private(self._folder):
+                return self
             own = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         except OSError:  # the file is looked at more often instead
             return self
@@ -177,8 +180,10 @@ class Neighbours:
         try:
             own.sendto(b"!", path)
         except ConnectionRefusedError:
+            # Whatever else lies here refuses as well, and may be dear to somebody.
             with suppress(OSError):
-                os.unlink(path)  # noqa: PTH108  # a text already
+                if stat.S_ISSOCK(os.lstat(path).st_mode):
+                    os.unlink(path)  # noqa: PTH108  # a text already
         except OSError:  # it is gone, or has been poked often enough
             pass
 
@@ -193,6 +198,13 @@ def _folder_of(path: Path) -> Path | None:
     name = hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()[:16]
     short = Path(tempfile.gettempdir()) / f"veo-async-{os.getuid()}-{name}"
     return short if len(os.fsencode(short)) <= _LONGEST_SOCKET - 20 else None
+
+
+def _is_private(folder: Path) -> bool:
+    """Return whether a folder is ours alone: its name can be guessed, so others may make it."""
+    found = folder.lstat()
+    is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+    return is_ours and not found.st_mode & 0o077
 
 
 def connected(path: Path) -> sqlite3.Connection:

@@ -26,6 +26,7 @@ from veo_async.protocol.callbacks import (
     Secrets,
     check_signature,
     header,
+    is_token,
     last_segment,
     read_task_id,
     too_large,
@@ -143,15 +144,20 @@ class WebhookReceiver:
         verdicts = [listener.judge(callback) for listener in listeners]
         is_known = Verdict.KNOWN in verdicts and Verdict.CONTRADICTED not in verdicts
         is_new = Verdict.CONTRADICTED not in verdicts and not is_known
-        if is_new and self._inbox is not None and callback.token is not None:
-            is_known = await self._inbox.recognises(callback.token)
+        inbox, token = self._inbox, callback.token
+        is_proven = any(is_token(token, listener.verifier) for listener in listeners)
+        if is_new and inbox is not None and token is not None:
+            is_known = is_proven = await inbox.recognises(token)
         if not is_known:
             raise WebhookError("nobody waits for this callback; nothing was done", status=404)
         for listener, verdict in zip(listeners, verdicts, strict=True):
             if verdict is Verdict.KNOWN:
                 listener.hear(callback)
-        if self._inbox is not None and callback.token is not None:
-            await self._inbox.put(callback)
+        # For a task that was attached by its id any token is known; kept, they would fill the disk.
+        if inbox is None or token is None:
+            return
+        if is_proven or await inbox.recognises(token):
+            await inbox.put(callback)
 
     async def _status(self, headers: Headers, body: bytes, path: str) -> int:
         """Do what a request asks for; return the HTTP status of its answer. Never raises."""

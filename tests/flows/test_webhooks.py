@@ -523,6 +523,34 @@ async def test_what_the_inbox_kept_is_not_paid_again(tmp_path: Path) -> None:
 # --- the inbox
 
 
+async def test_invented_tokens_for_a_task_that_was_attached_fill_no_inbox(tmp_path: Path) -> None:
+    path = tmp_path / "inbox.db"
+    receiver = WebhookReceiver(inbox=path)
+    sim = {"generation_seconds": 10**6, "faults": ["webhook:drop"]}
+    async with (
+        stage(sim, receiver=receiver) as on,
+        client_of(on.sim, webhooks=receiver, callback_url=on.prefix, poll=NEVER) as other,
+        aiohttp.ClientSession() as session,
+    ):
+        task = await on.veo.submit(PROMPT)
+        (submitted,) = (event for event in on.events if isinstance(event, TaskSubmitted))
+        async with client_of(on.sim) as stranger:
+            foreign = await stranger.submit("another prompt")
+        attached = other.task(foreign.id)
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as waiting:
+                waiting.start_soon(attached.wait)
+                while attached not in other.tasks:
+                    await anyio.sleep(0.005)
+                for number in range(20):
+                    url = f"{on.prefix}/invented-{number}"
+                    assert await post(session, url, flat(foreign.id)) == 200
+                assert await post(session, f"{on.prefix}/{submitted.key}", flat(task.id)) == 200
+                waiting.cancel_scope.cancel()
+        with contextlib.closing(sqlite3.connect(path, timeout=20)) as db:
+            assert db.execute("SELECT token FROM callbacks").fetchall() == [(submitted.key,)]
+
+
 async def test_an_inbox_that_cannot_keep_a_callback_has_it_sent_again(tmp_path: Path) -> None:
     path = tmp_path / "inbox.db"
     async with stage({"generation_seconds": 10**6}, receiver=WebhookReceiver(inbox=path)) as on:

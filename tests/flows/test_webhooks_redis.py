@@ -79,6 +79,67 @@ async def test_an_inbox_outlives_its_server(redis: RedisServer) -> None:
         await other.aclose()
 
 
+async def test_callbacks_that_come_at_once_wait_for_the_same_look(redis: RedisServer) -> None:
+    worker, early, front = (RedisInbox(redis.url, account="a") for _ in range(3))
+    worker.join(VERIFIER, print)
+    found: list[bool] = []
+
+    async def recognise(number: int) -> None:
+        found.append(await front.recognises(token_of(VERIFIER, bytes([number]) * 16)))
+
+    try:
+        with anyio.fail_after(20):
+            while not await early.recognises(TOKEN):
+                await anyio.sleep(0.02)
+            async with anyio.create_task_group() as all_:
+                for number in range(10):
+                    all_.start_soon(recognise, number)
+        assert found == [True] * 10
+    finally:
+        await worker.leave(VERIFIER, print)
+        await early.aclose()
+        await front.aclose()
+
+
+async def test_keys_that_were_never_read_are_not_taken_for_none(redis: RedisServer) -> None:
+    redis.kill()
+    inbox = RedisInbox(redis.url, account="a")
+    for _ in range(3):
+        with pytest.raises(WebhookError) as refused:
+            await inbox.recognises(TOKEN)
+        assert refused.value.status == 503
+    await inbox.aclose()
+
+
+async def test_keys_are_told_again_to_a_server_that_was_away(
+    redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    redis.kill()
+    one, other = (RedisInbox(redis.url, account="a") for _ in range(2))
+    verifiers = [VERIFIER, b"b" * 32, b"c" * 32]
+    for verifier in verifiers:
+        one.join(verifier, print)
+    try:
+        with anyio.fail_after(20):
+            while "does not answer" not in caplog.text:
+                await anyio.sleep(0.01)
+            with pytest.raises(WebhookError):
+                await one.put(Callback("a", TOKEN))  # it is not kept waiting by those keys
+            redis.start()
+            while not await other.recognises(token_of(b"c" * 32, b"n" * 16)):
+                await anyio.sleep(0.02)
+            redis.say("FLUSHALL")
+            redis.say("CLIENT", "KILL", "TYPE", "pubsub")
+            while b":3" not in redis.say("ZCARD", "veo_async:{a}:callbacks:keys"):
+                await anyio.sleep(0.02)
+    except WebhookError:
+        pytest.fail("a server that is back was not reached")
+    finally:
+        for verifier in verifiers:
+            await one.leave(verifier, print)
+        await other.aclose()
+
+
 @pytest.mark.parametrize("url", ["", "localhost:6379", "http://u:password@host/", "redis://[/"])
 def test_what_is_no_server_is_refused_and_not_shown(url: str) -> None:
     with pytest.raises(ConfigurationError) as refused:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from veo_async import (
     PollPolicy,
     WebhookReceiver,
 )
+from veo_async.inbox_file import Neighbours
 from veo_async.protocol.callbacks import VERIFIER_LABEL, token_of
 from veo_async.settings import ApiKey
 
@@ -197,6 +199,82 @@ async def test_old_callbacks_are_forgotten(tmp_path: Path) -> None:
     inbox.join(VERIFIER, print)
     assert await inbox.task_ids(TOKEN) == []
     await inbox.leave(VERIFIER, print)
+
+
+async def test_a_key_is_known_for_as_long_as_its_client_is_here(tmp_path: Path) -> None:
+    path = tmp_path / "inbox.db"
+    one, other = FileInbox(path), FileInbox(path)
+    one.join(VERIFIER, print)
+    try:
+        with anyio.fail_after(20):
+            while not await one.recognises(TOKEN):
+                await anyio.sleep(0.01)
+        old = (datetime.now(UTC) - timedelta(days=13)).timestamp()
+        with contextlib.closing(sqlite3.connect(path, timeout=20)) as db:
+            db.execute("UPDATE verifiers SET at = ?", (old,))
+            db.commit()
+            with anyio.fail_after(20):
+                while db.execute("SELECT at FROM verifiers").fetchall() == [(old,)]:
+                    await anyio.sleep(0.02)
+        assert await other.recognises(TOKEN)
+    finally:
+        await one.leave(VERIFIER, print)
+        await other.aclose()
+
+
+async def test_a_client_that_came_while_the_file_was_broken_is_known_once_it_is_not(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "inbox.db"
+    path.write_bytes(b"no database at all" * 100)
+    one, other = FileInbox(path), FileInbox(path)
+    one.join(VERIFIER, print)
+    try:
+        with anyio.fail_after(20):
+            while "inbox.db failed" not in caplog.text:
+                await anyio.sleep(0.005)
+            path.unlink()
+            while not await other.recognises(TOKEN):
+                await anyio.sleep(0.05)
+    finally:
+        await one.leave(VERIFIER, print)
+        await other.aclose()
+
+
+# --- the sockets
+
+
+def test_only_sockets_are_cleared_away(short_path: Path) -> None:
+    folder = short_path / "inbox.db.members"
+    folder.mkdir(mode=0o700)
+    (folder / "precious").touch()
+    dead = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    dead.bind(str(folder / "dead"))
+    dead.close()
+    with Neighbours(short_path / "inbox.db") as neighbours:
+        assert neighbours.sockets
+        neighbours.poke()
+        assert {each.name for each in folder.iterdir()} - {"precious"} == {
+            Path(own.getsockname()).name for own in neighbours.sockets
+        }
+    assert [each.name for each in folder.iterdir()] == ["precious"]
+
+
+@pytest.mark.parametrize("kind", ["a link", "open to others"])
+def test_a_folder_that_others_may_have_made_is_left_alone(short_path: Path, kind: str) -> None:
+    folder = short_path / "inbox.db.members"
+    victim = short_path / "victim"
+    victim.mkdir(mode=0o700)
+    (victim / "precious").touch()
+    if kind == "a link":
+        folder.symlink_to(victim)
+    else:
+        victim.rename(folder)
+        folder.chmod(0o770)
+    with Neighbours(short_path / "inbox.db") as neighbours:
+        neighbours.poke()
+        assert not neighbours.sockets
+        assert [each.name for each in folder.iterdir()] == ["precious"]
 
 
 def test_an_inbox_needs_a_folder(tmp_path: Path) -> None:

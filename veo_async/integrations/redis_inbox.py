@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from importlib import import_module
 from typing import Final, Protocol, TypeVar, cast
@@ -18,10 +20,12 @@ from veo_async.settings import RETENTION
 __all__ = ["RedisInbox"]
 
 _T = TypeVar("_T")
+_log = logging.getLogger(__name__)
 _SCHEMES: Final = frozenset({"redis", "rediss", "unix"})
 _COMMAND_SECONDS: Final = 2.0  # for Redis to answer, which takes it 1 ms
 _LISTEN_SECONDS: Final = 0.1  # between two looks whether to go on listening
 _AWAY_SECONDS: Final = 1.0  # between two tries to reach a server that is away
+_ADMISSION_SECONDS: Final = 24 * 3600.0  # between two notes that a key is in use
 _REFRESH_SECONDS: Final = 1.0  # between two looks for new keys, should somebody guess tokens
 _IDS_PER_TOKEN: Final = 8  # a submit has one task; whoever learned its token may invent others
 
@@ -95,12 +99,14 @@ class RedisInbox:
         self._executor: ThreadPoolExecutor | None = None
         self._stop: threading.Event | None = None
         self._ear: threading.Thread | None = None
+        self._is_away = False
         self._verifiers: Collection[bytes] = ()
         self._refreshed_at = float("-inf")
+        self._refreshing: Future[object] | None = None
 
     def join(self, verifier: bytes, hear: Callable[[Callback], None]) -> None:
         """Take part, for a client that makes tokens with `verifier`."""
-        executor, client = self._running()
+        client = self._running()[1]
         with self._lock:
             self._members.append((verifier, hear))
             if self._ear is None:
@@ -112,7 +118,6 @@ class RedisInbox:
                     daemon=True,
                 )
                 self._ear.start()
-        executor.submit(self._admit, client, verifier)
 
     async def leave(self, verifier: bytes, hear: Callable[[Callback], None]) -> None:
         """Take part no longer. The last one to leave lets go of the connections."""
@@ -129,14 +134,23 @@ class RedisInbox:
         """
         if self._made(token):
             return True
-        now = asyncio.get_running_loop().time()
-        if now - self._refreshed_at >= _REFRESH_SECONDS:
-            self._refreshed_at = now
-            found = await self._do(
-                lambda client: client.execute_command("ZRANGE", f"{self._key}:keys", 0, -1)
-            )
-            self._verifiers = [bytes.fromhex(each) for each in cast("list[str]", found)]
+        if time.monotonic() - self._refreshed_at >= _REFRESH_SECONDS:
+            await self._answered(self._refresh)
         return self._made(token)
+
+    def _refresh(self) -> "Future[object]":
+        """Look for new keys, once for all who wait for them."""
+        executor, client = self._running()
+
+        def look() -> None:
+            found = client.execute_command("ZRANGE", f"{self._key}:keys", 0, -1)
+            self._verifiers = [bytes.fromhex(each) for each in cast("list[str]", found)]
+            self._refreshed_at = time.monotonic()
+
+        with self._lock:
+            if self._refreshing is None or self._refreshing.done():
+                self._refreshing = cast("Future[object]", executor.submit(look))
+            return self._refreshing
 
     def _made(self, token: str) -> bool:
         return any(is_token(token, verifier) for verifier in self._verifiers)
@@ -209,8 +223,12 @@ class RedisInbox:
 
     async def _do(self, command: Callable[[_Client], _T]) -> _T:
         executor, client = self._running()
+        return await self._answered(lambda: executor.submit(command, client))
+
+    async def _answered(self, start: "Callable[[], Future[_T]]") -> _T:
         try:
-            return await asyncio.get_running_loop().run_in_executor(executor, command, client)
+            # Shielded, since others may wait for the same answer.
+            return await asyncio.shield(asyncio.wrap_future(start()))
         except Exception as error:  # noqa: BLE001  # a library's own, whose classes are an extra
             kind = type(error).__name__
         raise WebhookError(
@@ -219,30 +237,38 @@ class RedisInbox:
             status=503,
         )
 
-    def _admit(self, client: _Client, verifier: bytes) -> None:
-        """Note that tokens made with this are to be recognised, once Redis can be told."""
-        stop = self._stop
-        while stop is not None and not stop.is_set():
-            with suppress(Exception):  # a library's own
+    def _admit(self, client: _Client, admitted: dict[bytes, float]) -> None:
+        """Have the tokens of clients recognised for as long as they are here."""
+        with self._lock:
+            verifiers = {verifier for verifier, _ in self._members}
+        for verifier in verifiers:
+            if time.monotonic() - admitted.get(verifier, float("-inf")) >= _ADMISSION_SECONDS:
                 client.execute_command(
                     "EVAL", _ADMIT, 1, f"{self._key}:keys", verifier.hex(), int(RETENTION)
                 )
-                return
-            stop.wait(_AWAY_SECONDS)
+                admitted[verifier] = time.monotonic()
 
     def _listen(self, client: _Client, stop: threading.Event) -> None:
         """Pass on what other workers were sent. What is missed while Redis is away is polled."""
         while not stop.is_set():
             try:
                 self._pass_on(client, stop)
-            except Exception:  # noqa: BLE001  # a library's own
+            except Exception as error:  # noqa: BLE001  # a library's own
+                if not self._is_away:
+                    self._is_away = True
+                    kind = type(error).__name__
+                    _log.warning("the inbox in Redis does not answer (%s); it is tried again", kind)
                 stop.wait(_AWAY_SECONDS)
 
     def _pass_on(self, client: _Client, stop: threading.Event) -> None:
+        # Told anew after every failure: the server may have lost what it knew.
+        admitted: dict[bytes, float] = {}
         news = client.pubsub(ignore_subscribe_messages=True)
         try:
             news.subscribe(f"{self._key}:news")
             while not stop.is_set():
+                self._admit(client, admitted)
+                self._is_away = False
                 message = news.get_message(timeout=_LISTEN_SECONDS)
                 if message is not None:
                     self._hear(json.loads(str(message["data"])))
