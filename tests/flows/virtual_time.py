@@ -163,7 +163,7 @@ class SlotBook:
 
         `is_lost` says that the client will not hear of it, so that its slot can only lapse.
         """
-        key = self._keys[prompt]
+        key = self._keys.pop(prompt)
         self._open[key] = (now, ready)
         if is_lost:
             self._lost.add(key)
