@@ -21,7 +21,6 @@ from veo_async.feed import BatchRequests, Feed
 from veo_async.fetching import Fetching
 from veo_async.files import prepare_folder, settle_folder
 from veo_async.floor import Floor, closed_under_way
-from veo_async.guard import is_loopback
 from veo_async.journal import Journal
 from veo_async.journal_file import JournalFile
 from veo_async.models import RequestFields, VideoRequest
@@ -267,10 +266,7 @@ class _Run:
         loop = asyncio.get_running_loop()
         folder = plan.orders.folder
         await uncut(loop.run_in_executor(runtime.executor, prepare, folder))
-        # Nobody is paid on a loopback host, and what was made for play money must not be taken
-        # for what was paid.
-        mark = "simulated" if is_loopback(runtime.transport.api_host) else ""
-        journal = await Journal.open(plan.journal, folder, mark=mark)
+        journal = await Journal.open(plan.journal, folder, mark=runtime.mark)
         try:
             charges = await journal.do(JournalFile.charges)
             runtime.home.check()

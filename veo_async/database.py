@@ -162,16 +162,21 @@ def open_for_writing(path: Path, *, mark: str = "") -> Database:
             later version, no journal at all, or marked otherwise.
     """
     with mapping(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path = _real(path)
-        refuse_network(path.parent)
-        lock = Lock(path.with_name(f"{path.name}.lock"))
+        path, lock = _place(path)
         lock.take()
     try:
         return Database(path, _connected(path, mark), lock)
     except BaseException:
         lock.release()
         raise
+
+
+def _place(path: Path) -> tuple[Path, Lock]:
+    """Return where a journal that is written to really is, and its lock, which nobody took yet."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path = _real(path)
+    refuse_network(path.parent)
+    return path, Lock(path.with_name(f"{path.name}.lock"))
 
 
 def open_for_sharing(path: Path, *, mark: str | None = "") -> Database:
@@ -189,10 +194,7 @@ def open_for_sharing(path: Path, *, mark: str | None = "") -> Database:
             later version, no journal at all, or marked otherwise.
     """
     with mapping(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path = _real(path)
-        refuse_network(path.parent)
-        lock = Lock(path.with_name(f"{path.name}.lock"))
+        path, lock = _place(path)
         _share(lock, path, mark)
     try:
         with mapping(path), _sharing:

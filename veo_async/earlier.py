@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Coroutine
 from typing import Final, TypeAlias
 
 from veo_async.entries import Entry, Orders, uncertain, wall
-from veo_async.errors import VeoError
+from veo_async.errors import SubmitUncertainError, VeoError
 from veo_async.fetching import Fetching
 from veo_async.floor import Floor
 from veo_async.jobs import Job
@@ -28,8 +28,11 @@ _Work: TypeAlias = Coroutine[object, object, BatchItem]
 class Resumption:
     """Goes on with single jobs where somebody else stopped."""
 
-    def __init__(self, runtime: Runtime, *, production: Production, fetching: Fetching) -> None:
+    def __init__(
+        self, runtime: Runtime, journal: Journal, *, production: Production, fetching: Fetching
+    ) -> None:
         self._runtime = runtime
+        self._journal = journal
         self._production = production
         self._fetching = fetching
 
@@ -72,6 +75,19 @@ class Resumption:
         self._runtime.downloader.windows.note(video.url, loop.time() - age)
         return await self._fetching.fetch(entry, video)
 
+    async def lost(self, entry: Entry, why: str) -> SubmitUncertainError:
+        """Write down that the answer to a job's submit was lost, and return the error for that."""
+        error = uncertain(entry, entry.job.error or why)
+        if entry.job.state is JobState.INTENT:
+            kept = {"error_kind": type(error).__name__, "error": why}
+            entry.job = await self._journal.do(JournalFile.lost, entry.job, kept)
+        return error
+
+    async def revealed(self, entry: Entry) -> BatchItem | None:
+        """Bring the video of the task home that a callback names, once one does."""
+        task = await self._production.revealed(entry)
+        return None if task is None else await self._production.finish(entry, task)
+
 
 class Earlier(Resumption):
     """The work that earlier runs of a batch paid for and did not bring home."""
@@ -86,8 +102,7 @@ class Earlier(Resumption):
         fetching: Fetching,
         floor: Floor,
     ) -> None:
-        super().__init__(runtime, production=production, fetching=fetching)
-        self._journal = journal
+        super().__init__(runtime, journal, production=production, fetching=fetching)
         self._orders = orders
         self._floor = floor
 
@@ -122,12 +137,9 @@ class Earlier(Resumption):
 
     async def _uncertain(self, entry: Entry) -> list[Entry]:
         attempt, timeouts = entry.job.attempt, self._runtime.settings.timeouts
-        error = uncertain(entry, entry.job.error or _KILLED)
-        if entry.job.state is JobState.INTENT:
-            kept = {"error_kind": type(error).__name__, "error": _KILLED}
-            entry.job = await self._journal.do(JournalFile.lost, entry.job, kept)
+        error = await self.lost(entry, _KILLED)
         if await self._production.may_be_revealed(entry):
-            self._floor.start(entry, self._revealed(entry, error))
+            self._floor.start(entry, self._revealed_or(error, entry))
             return []
         is_old = attempt is not None and wall() - attempt.intent_at > timeouts.lost
         if self._orders.resubmits_uncertain and is_old and entry.request is not None:
@@ -136,12 +148,9 @@ class Earlier(Resumption):
         self._floor.deliver(self._orders.item(entry, Outcome.UNCERTAIN, error))
         return []
 
-    async def _revealed(self, entry: Entry, error: VeoError) -> BatchItem:
-        """Wait for the callback that names a job's task, and bring its video home."""
-        task = await self._production.revealed(entry)
-        if task is None:
-            return self._orders.item(entry, Outcome.UNCERTAIN, error)
-        return await self._production.finish(entry, task)
+    async def _revealed_or(self, error: VeoError, entry: Entry) -> BatchItem:
+        item = await self.revealed(entry)
+        return self._orders.item(entry, Outcome.UNCERTAIN, error) if item is None else item
 
 
 def video_of(job: Job) -> Video:

@@ -21,6 +21,7 @@ from veo_async.events import (
     LimiterLost,
     LimiterRestored,
 )
+from veo_async.guard import is_loopback
 from veo_async.hearing import Hearing
 from veo_async.limits import SharedTaskLimiter, settled
 from veo_async.models import Video
@@ -212,6 +213,13 @@ class Runtime:
         is_ours = url is not None and callbacks.last_segment(url) == job.key
         if self.hearing is not None and is_ours:
             self.owned.spawn(self.hearing.settle(job.key, job.request))
+
+    @property
+    def mark(self) -> str:
+        """What kind of money the tasks are paid with, as a journal knows it."""
+        # Nobody is paid on a loopback host, and what was made for play money must not be taken
+        # for what was paid.
+        return "simulated" if is_loopback(self.transport.api_host) else ""
 
     def statistics(self) -> Statistics:
         """Return what is being done at this moment."""

@@ -11,7 +11,7 @@ import attrs
 from veo_async.accounts import Accounts
 from veo_async.batch import prepare
 from veo_async.earlier import Resumption, video_of
-from veo_async.entries import Entry, Orders, retold, uncertain
+from veo_async.entries import Entry, Orders, retold
 from veo_async.errors import (
     ClientClosedError,
     ConfigurationError,
@@ -22,7 +22,6 @@ from veo_async.errors import (
     VeoError,
 )
 from veo_async.fetching import Fetching
-from veo_async.guard import is_loopback
 from veo_async.jobs import Job, checked_key, is_same, request_text
 from veo_async.journal import JournalPlace, SharedJournal
 from veo_async.journal_file import JournalFile
@@ -162,7 +161,10 @@ class Workshop:
             pauses=pauses,
             stop=_NeverStopped(),
         )
-        return production, Resumption(self._runtime, production=production, fetching=fetching)
+        resumption = Resumption(
+            self._runtime, self._journal, production=production, fetching=fetching
+        )
+        return production, resumption
 
     @classmethod
     async def open(cls, runtime: Runtime, folder: Path, place: JournalPlace) -> "Workshop":
@@ -177,10 +179,7 @@ class Workshop:
         """
         loop = asyncio.get_running_loop()
         await uncut(loop.run_in_executor(runtime.executor, prepare, folder))
-        # Nobody is paid on a loopback host, and what was made for play money must not be taken
-        # for what was paid.
-        mark = "simulated" if is_loopback(runtime.transport.api_host) else ""
-        journal = await SharedJournal.share(place, folder, mark=mark)
+        journal = await SharedJournal.share(place, folder, mark=runtime.mark)
         try:
             runtime.home.check()
             workshop = cls(runtime, journal, folder)
@@ -378,15 +377,13 @@ class Workshop:
             SubmitUncertainError: None does.
         """
         await resumption.hold_slot(entry.job)
-        error = uncertain(entry, entry.job.error or _KILLED)
-        if entry.job.state is JobState.INTENT:
-            kept = {"error_kind": type(error).__name__, "error": _KILLED}
-            entry.job = await self._journal.do(JournalFile.lost, entry.job, kept)
+        error = await resumption.lost(entry, _KILLED)
+        item = None
         if await production.may_be_revealed(entry):
-            task = await production.revealed(entry)
-            if task is not None:
-                return await production.finish(entry, task)
-        raise error
+            item = await resumption.revealed(entry)
+        if item is None:
+            raise error
+        return item
 
     async def _at_home(self, entry: Entry, resumption: Resumption) -> BatchItem | None:
         if entry.job.state is not JobState.STORED:
