@@ -113,6 +113,8 @@ class Floor:
 
     def fail(self, error: BaseException) -> None:
         """End the batch for a reason that is not one item's."""
+        if isinstance(error, ClientClosedError):
+            error = closed_under_way()  # whichever part of the client met it first
         if self.failure is None or not isinstance(self.failure, VeoError):
             self.failure = error
         self.stop()
@@ -171,7 +173,7 @@ class Floor:
 
 
 def closed_under_way() -> ClientClosedError:
-    """Return the error of a batch whose client was closed."""
+    """Return the error of a batch whose client was closed, which says how to go on."""
     return ClientClosedError(
         "the client was closed while a batch was under way; run the batch again, which goes on"
         " where it was"

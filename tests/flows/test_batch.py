@@ -29,11 +29,13 @@ from veo_async import (
     ClientClosedError,
     ConfigurationError,
     DownloadStarted,
+    Event,
     InvalidRequestError,
     JournalError,
     Outcome,
     SubmitStarted,
     TaskFailedError,
+    TaskSubmitted,
     VideoRequest,
 )
 from veo_async.database import JOURNAL_NAME
@@ -456,6 +458,27 @@ async def test_a_client_closed_first_ends_its_batches(tmp_path, until):
         paid_once(sim, prompts(10))
         assert done.outcomes == {"downloaded": 10}
         assert charges(tmp_path).total == sim.ledger.spent
+
+
+@pytest.mark.parametrize("turns", range(16))
+async def test_a_client_closed_while_it_submits_says_how_to_go_on(turns, tmp_path):
+    accepted = asyncio.Event()
+
+    def look(event: Event) -> None:
+        if isinstance(event, TaskSubmitted):
+            accepted.set()
+
+    async with service(generation_seconds=LONG) as sim:
+        async with running(sim, prompts(2), tmp_path, client={"on_event": look}) as run:
+            await accepted.wait()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await run.veo.aclose()
+            with pytest.raises(ClientClosedError, match="run the batch again"):
+                await anext(run.batch)
+        sim.advance(LONG)
+        await ran(sim, prompts(2), tmp_path)
+        paid_once(sim, prompts(2))
 
 
 async def test_the_journal_may_stand_elsewhere(tmp_path):
