@@ -14,6 +14,7 @@ LAYERS = [
     "_version",
     "errors",
     "models",
+    "request",
     "prices",
     "settings",
     "results",

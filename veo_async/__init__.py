@@ -82,19 +82,25 @@ if TYPE_CHECKING:
     from veo_async.models import (
         JSON,
         AspectRatio,
+        Dialect,
         Download,
         GenerationType,
         JSONObject,
         Model,
-        RequestFields,
         Resolution,
         TaskRecord,
         TaskStatus,
         Video,
-        VideoRequest,
     )
     from veo_async.prices import Prices
     from veo_async.protocol.callbacks import Callback
+    from veo_async.request import (
+        ExtendFields,
+        ExtendRequest,
+        PaidRequest,
+        RequestFields,
+        VideoRequest,
+    )
     from veo_async.results import BatchInput, BatchItem, BatchReport, JobResult, Outcome
     from veo_async.settings import PollPolicy, RetryPolicy, Statistics, Timeouts
     from veo_async.streaming import VideoStream
@@ -105,6 +111,7 @@ if TYPE_CHECKING:
 _HOMES = (
     "errors",
     "models",
+    "request",
     "settings",
     "results",
     "prices",
@@ -142,6 +149,7 @@ __all__ = [
     "ConfigurationError",
     "ConnectError",
     "ContentChangedError",
+    "Dialect",
     "Download",
     "DownloadError",
     "DownloadFailed",
@@ -149,6 +157,8 @@ __all__ = [
     "DownloadProgress",
     "DownloadStarted",
     "Event",
+    "ExtendFields",
+    "ExtendRequest",
     "FileInbox",
     "FileLimiter",
     "GenerationType",
@@ -170,6 +180,7 @@ __all__ = [
     "Observer",
     "OpenTelemetryObserver",
     "Outcome",
+    "PaidRequest",
     "PollPolicy",
     "PostgresJournal",
     "Prices",

@@ -4,9 +4,9 @@ import attrs
 
 from veo_async.entries import Entry
 from veo_async.errors import BudgetExceededError
-from veo_async.models import VideoRequest
 from veo_async.prices import DEARER, Budget, Prices
 from veo_async.protocol.jobs import OPEN, JobState
+from veo_async.request import VideoRequest
 
 __all__: list[str] = []
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from veo_async.errors import APIError, NotFoundError, VeoError
 from veo_async.events import Emitter, RequestFinished, RetryScheduled
-from veo_async.models import TaskRecord, Video, VideoRequest
+from veo_async.models import TaskRecord, Video
 from veo_async.protocol import codec, dialect, retry
 from veo_async.protocol.http import HttpRequest, HttpResponse
+from veo_async.request import PaidRequest
 from veo_async.settings import SHOWN_OF_KEYS, RetryPolicy
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class Api:
         self._upgrade_path: str | None = None
 
     async def generate(
-        self, request: VideoRequest, leaving: "Leaving", *, key: str | None = None
+        self, request: PaidRequest, leaving: "Leaving", *, key: str | None = None
     ) -> str:
         """Create a paid task with one single request, and return its id.
 
@@ -60,7 +61,7 @@ class Api:
         Raises:
             VeoError: `retry.taken` says what it means for the task.
         """
-        call = codec.encode_generate(request)
+        call = codec.encode_create(request)
         return await self._asked(call, codec.read_generate, key=key, leaving=leaving)
 
     async def record_info(self, task_id: str) -> TaskRecord:

@@ -23,13 +23,13 @@ from veo_async.files import prepare_folder, settle_folder
 from veo_async.floor import Floor, closed_under_way
 from veo_async.journal import Journal
 from veo_async.journal_file import JournalFile
-from veo_async.models import RequestFields, VideoRequest
 from veo_async.outputs import naming
 from veo_async.ownership import finished, uncut
 from veo_async.pauses import Pauses
 from veo_async.prices import Budget, Prices
 from veo_async.production import Production
 from veo_async.protocol.jobs import JobState
+from veo_async.request import RequestFields, VideoRequest
 from veo_async.results import BatchItem, BatchReport
 from veo_async.runtime import Runtime
 

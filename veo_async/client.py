@@ -31,16 +31,15 @@ from veo_async.files import refuse_existing, target_of
 from veo_async.limits import LocalLimiter, TaskLimiter
 from veo_async.models import (
     Download,
-    RequestFields,
     TaskRecord,
     TaskStatus,
     Video,
-    VideoRequest,
 )
 from veo_async.ownership import finished
 from veo_async.prices import DEARER, Prices
 from veo_async.protocol import codec
 from veo_async.protocol.reading import as_id
+from veo_async.request import RequestFields, VideoRequest
 from veo_async.settings import (
     MAX_DOWNLOADS,
     MAX_TASKS,
@@ -182,7 +181,7 @@ class VeoClient:
         key = self._settings.new_token()
         if wanted.callback_url is None and self._settings.callback_url is not None:
             wanted = wanted.evolve(callback_url=with_token(self._settings.callback_url, key))
-        codec.encode_generate(wanted)
+        codec.check(wanted)
         job = Submission(key=key, request=wanted)
         self._settings.budget.commit(DEARER.of(wanted))
         try:

@@ -12,9 +12,9 @@ import attrs
 from veo_async.errors import ConfigurationError
 from veo_async.events import Emitter
 from veo_async.limits import PaceGate, SharedTaskLimiter, TaskLimiter
-from veo_async.models import is_http_url
 from veo_async.prices import Budget
 from veo_async.protocol import callbacks
+from veo_async.request import is_http_url
 from veo_async.settings import (
     BASE_URL,
     BASE_URL_VARIABLE,

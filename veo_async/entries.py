@@ -18,10 +18,11 @@ from veo_async.errors import (
     VeoError,
 )
 from veo_async.jobs import Job
-from veo_async.models import Download, Video, VideoRequest
+from veo_async.models import Download, Video
 from veo_async.outputs import Naming
 from veo_async.prices import Prices
 from veo_async.protocol import codec
+from veo_async.request import VideoRequest
 from veo_async.results import BatchItem, Outcome
 
 __all__: list[str] = []

@@ -9,7 +9,8 @@ from typing import Protocol, TypeAlias
 import attrs
 
 from veo_async.errors import ConfigurationError
-from veo_async.models import Download, TaskRecord, VideoRequest
+from veo_async.models import Download, TaskRecord
+from veo_async.request import PaidRequest
 from veo_async.settings import Statistics
 
 __all__ = [
@@ -79,7 +80,7 @@ class SubmitQueued:
     """
 
     key: str
-    request: VideoRequest
+    request: PaidRequest
 
 
 @attrs.frozen(kw_only=True)
@@ -92,7 +93,7 @@ class SubmitStarted:
     """
 
     key: str
-    request: VideoRequest
+    request: PaidRequest
 
 
 @attrs.frozen(kw_only=True)
@@ -108,7 +109,7 @@ class SubmitFailed:
     """
 
     key: str
-    request: VideoRequest
+    request: PaidRequest
     error: str
     error_type: str
     is_uncertain: bool
@@ -124,7 +125,7 @@ class SubmitWithdrawn:
     """
 
     key: str
-    request: VideoRequest
+    request: PaidRequest
 
 
 @attrs.frozen(kw_only=True)
@@ -138,7 +139,7 @@ class TaskSubmitted:
     """
 
     key: str
-    request: VideoRequest
+    request: PaidRequest
     task_id: str
 
 

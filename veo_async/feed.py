@@ -19,13 +19,13 @@ from veo_async.floor import Floor
 from veo_async.jobs import Draft, Job, draft_of, request_text
 from veo_async.journal import Journal
 from veo_async.journal_file import Found, JournalFile
-from veo_async.models import RequestFields, VideoRequest
 from veo_async.outputs import free_bytes
 from veo_async.ownership import uncut
 from veo_async.pauses import Pauses
 from veo_async.production import Production
 from veo_async.protocol import codec
 from veo_async.protocol.jobs import JobState
+from veo_async.request import RequestFields, VideoRequest
 from veo_async.results import BatchInput, Outcome
 from veo_async.runtime import Runtime
 from veo_async.settings import DISK_RESERVE, DISK_SECONDS, LOOK_AHEAD, UNREAD_ITEMS
@@ -296,7 +296,7 @@ def _sendable(draft: Draft) -> Draft:
     """Return a draft that is invalid where its request is one that cannot be sent."""
     try:
         if draft.request is not None:
-            codec.encode_generate(draft.request)
+            codec.check(draft.request)
     except InvalidRequestError as error:
         return attrs.evolve(draft, request=None, error=error)
     return draft

@@ -16,10 +16,11 @@ from veo_async.api import Api, shown
 from veo_async.errors import NotFoundError, VeoError, WebhookError
 from veo_async.events import CallbackReceived, Emitter, TaskSubmitted
 from veo_async.limits import TaskLimiter, settled, told_of_task
-from veo_async.models import TaskRecord, VideoRequest
+from veo_async.models import TaskRecord
 from veo_async.ownership import running_loop
 from veo_async.protocol import callbacks, retry
 from veo_async.protocol.callbacks import Callback
+from veo_async.request import ExtendRequest, PaidRequest
 from veo_async.settings import (
     CONFIRM_SECONDS,
     RESUMED_SECONDS,
@@ -148,7 +149,7 @@ class Hearing:
     async def reveal(
         self,
         token: str,
-        request: VideoRequest | None,
+        request: PaidRequest | None,
         *,
         seconds: float,
         is_taken: IsTaken | None = None,
@@ -225,7 +226,7 @@ class Hearing:
         return is_taken is not None and await is_taken(task_id)
 
     async def take_up(
-        self, record: TaskRecord, token: str, request: VideoRequest | None, age: float
+        self, record: TaskRecord, token: str, request: PaidRequest | None, age: float
     ) -> VideoTask:
         """Watch the task that `reveal` found, in the slot of its submit.
 
@@ -248,7 +249,7 @@ class Hearing:
             self._emitter.emit(told)
         return task
 
-    async def settle(self, token: str, request: VideoRequest) -> None:
+    async def settle(self, token: str, request: PaidRequest) -> None:
         """Find the task of a submit whose answer was lost, and watch it."""
         lost_at = self._loop.time()
         seconds = self._timeouts.task + self._timeouts.uncertain
@@ -277,10 +278,10 @@ def _may_pass(error: VeoError) -> bool:
     return retry.is_transient(error) and not isinstance(error, NotFoundError)
 
 
-def _is_of(record: TaskRecord, request: VideoRequest, token: str) -> bool:
+def _is_of(record: TaskRecord, request: PaidRequest, token: str) -> bool:
     return callbacks.echoes(
         record.raw,
         prompt=request.prompt,
-        is_translated=request.enable_translation,
+        is_translated=isinstance(request, ExtendRequest) or request.enable_translation,
         token=token,
     )

@@ -3,13 +3,16 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import attrs
 
 from veo_async.errors import InvalidRequestError
-from veo_async.models import JSON, RequestFields, VideoRequest
 from veo_async.protocol.jobs import JobState
+from veo_async.request import RequestFields, VideoRequest
+
+if TYPE_CHECKING:
+    from veo_async.models import JSON
 
 __all__ = ["Attempt", "Job", "JobState"]
 

@@ -10,16 +10,19 @@ import unicodedata
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
 from veo_async.errors import ConfigurationError
 from veo_async.files import discard_part, fsync_folder
 from veo_async.jobs import Job
-from veo_async.models import JSON, VideoRequest
 from veo_async.protocol.mp4 import BoxWalk
+from veo_async.request import VideoRequest
 from veo_async.settings import WRITE_BYTES
+
+if TYPE_CHECKING:
+    from veo_async.models import JSON
 
 __all__: list[str] = []
 

@@ -6,7 +6,8 @@ from typing import Final
 import attrs
 
 from veo_async.errors import BudgetExceededError
-from veo_async.models import Model, Resolution, VideoRequest
+from veo_async.models import Model, Resolution
+from veo_async.request import ExtendRequest, PaidRequest, VideoRequest
 
 __all__ = ["Prices"]
 
@@ -19,19 +20,35 @@ class Prices:
         name: What it is called.
         videos: Credits per video, by model and resolution.
         upgrade_1080p: Credits for converting a finished video to 1080P, once per video.
+        upgrade_4k: The same for 4K.
+        extensions: Credits per extension of a video, by model.
+        dated: When it was published.
     """
 
     name: str
     videos: Mapping[Model, Mapping[Resolution, int]]
     upgrade_1080p: int
+    upgrade_4k: int = 0
+    extensions: Mapping[Model, int] = attrs.field(factory=dict[Model, int])
+    dated: str = ""
 
-    def of(self, request: VideoRequest) -> int:
-        """Return what a request costs; the dearest, for a model that the list does not name."""
+    def of(self, request: PaidRequest) -> int:
+        """Return what one task costs; the dearest, for a model that the list does not name."""
+        if isinstance(request, ExtendRequest):
+            return self.extension(request.model)
         resolution = request.resolution or Resolution.HD_720P
         known = self.videos.get(request.model)
         if known is None:  # 0 would be no bound
             return max((one.get(resolution, 0) for one in self.videos.values()), default=0)
         return known.get(resolution, 0)
+
+    def extension(self, model: Model) -> int:
+        """Return what an extension costs; the dearest, for a model that the list does not name."""
+        return self.extensions.get(model, max(self.extensions.values(), default=0))
+
+    def of_film(self, request: VideoRequest) -> int:
+        """Return what a request costs with all its extensions."""
+        return self.of(request) + len(request.extensions) * self.extension(request.model)
 
 
 def _flat(credits_: int) -> Mapping[Resolution, int]:
@@ -42,11 +59,13 @@ def _ladder(hd: int, full_hd: int, uhd: int) -> Mapping[Resolution, int]:
     return dict(zip(Resolution, (hd, full_hd, uhd), strict=True))
 
 
-# Spec: Pricing, "10 Seconds" and "1080P Upgrade". It knows no resolutions and no lite model.
+# Spec: Pricing, "10 Seconds" and "1080P Upgrade", dated by its examples. It knows no resolutions,
+# no lite model and no extensions.
 SPEC: Final = Prices(
     name="spec",
     videos={Model.QUALITY: _flat(80), Model.FAST: _flat(70)},
     upgrade_1080p=20,
+    dated="November 2025",
 )
 # Live document 2.12, the public list of September and October 2026. One of its rows says 370 for
 # 4k quality, another one 380.
@@ -58,6 +77,9 @@ LIVE: Final = Prices(
         Model.LITE: _ladder(30, 35, 150),
     },
     upgrade_1080p=5,
+    upgrade_4k=120,
+    extensions={Model.QUALITY: 250, Model.FAST: 60, Model.LITE: 30},
+    dated="October 2026",
 )
 
 
@@ -74,6 +96,11 @@ def _dearer(one: Prices, other: Prices) -> Prices:
             for model in Model
         },
         upgrade_1080p=max(one.upgrade_1080p, other.upgrade_1080p),
+        upgrade_4k=max(one.upgrade_4k, other.upgrade_4k),
+        extensions={
+            model: max(prices.extensions.get(model, 0) for prices in (one, other))
+            for model in Model
+        },
     )
 
 

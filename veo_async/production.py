@@ -36,10 +36,10 @@ from veo_async.errors import (
 from veo_async.fetching import Fetching
 from veo_async.journal import Journal
 from veo_async.journal_file import JournalFile
-from veo_async.models import VideoRequest
 from veo_async.pauses import Pauses
 from veo_async.protocol import codec
 from veo_async.protocol.jobs import JobState
+from veo_async.request import VideoRequest
 from veo_async.results import BatchItem, Outcome
 from veo_async.runtime import Runtime
 from veo_async.submit import Submission, with_token

@@ -8,7 +8,8 @@ from typing import TypeAlias
 import attrs
 
 from veo_async.errors import InvalidRequestError, VeoError
-from veo_async.models import Download, Video, VideoRequest
+from veo_async.models import Download, Video
+from veo_async.request import VideoRequest
 
 __all__ = ["BatchInput", "BatchItem", "BatchReport", "JobResult", "Outcome"]
 

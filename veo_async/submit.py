@@ -26,9 +26,9 @@ from veo_async.events import (
     TaskSubmitted,
 )
 from veo_async.limits import PaceGate, SlotLostError, TaskLimiter, asked, settled
-from veo_async.models import VideoRequest
 from veo_async.protocol import retry
 from veo_async.protocol.lifecycle import SLOTS, Slot, State, Step, advance
+from veo_async.request import PaidRequest
 from veo_async.settings import RetryPolicy, Timeouts
 
 __all__: list[str] = []
@@ -87,7 +87,7 @@ class Submission:
     """
 
     key: str
-    request: VideoRequest
+    request: PaidRequest
     record: Record = attrs.field(factory=NoRecord)
     state: State = State.WAITING
     task_id: str | None = None

@@ -15,10 +15,11 @@ from veo_async.api import Api, shown
 from veo_async.errors import ClientClosedError, TaskTimeoutError, VeoError
 from veo_async.events import Emitter, TaskEnded, TaskUpdated
 from veo_async.limits import TaskLimiter, settled, told_of_task
-from veo_async.models import TaskRecord, TaskStatus, Video, VideoRequest
+from veo_async.models import TaskRecord, TaskStatus, Video
 from veo_async.ownership import Home
 from veo_async.protocol import codec, polling, retry
 from veo_async.protocol.lifecycle import State, Step, advance
+from veo_async.request import PaidRequest, VideoRequest
 from veo_async.settings import (
     CONFIRM_SECONDS,
     PROMPT_SECONDS,
@@ -73,7 +74,7 @@ class Watched:
 
     task_id: str
     key: str
-    request: VideoRequest | None = None
+    request: PaidRequest | None = None
     submitted_at: float | None = None
     is_resumed: bool = False
     state: State = State.WAITING
@@ -120,7 +121,9 @@ class Watched:
             return video
         # The spec's answers do not repeat the seed.
         seed = self.request.seed if video.seed is None else video.seed
-        ratio = self.request.aspect_ratio if video.aspect_ratio is None else video.aspect_ratio
+        ratio = video.aspect_ratio
+        if ratio is None and isinstance(self.request, VideoRequest):
+            ratio = self.request.aspect_ratio
         return attrs.evolve(video, seed=seed, aspect_ratio=ratio)
 
     def _tell(self) -> None:
@@ -144,7 +147,7 @@ class VideoTask:
         return self._watched.task_id
 
     @property
-    def request(self) -> VideoRequest | None:
+    def request(self) -> PaidRequest | None:
         """What was asked for; None for a task of an earlier process."""
         return self._watched.request
 
@@ -318,7 +321,7 @@ class Watcher:
         watched.hinted.set()
         return True
 
-    def begin(self, task_id: str, key: str, request: VideoRequest) -> VideoTask:
+    def begin(self, task_id: str, key: str, request: PaidRequest) -> VideoTask:
         """Watch a task that was just submitted and occupies the slot of that key."""
         watched = Watched(
             task_id=task_id,
@@ -340,7 +343,7 @@ class Watcher:
         self,
         task_id: str,
         key: str,
-        request: VideoRequest | None,
+        request: PaidRequest | None,
         age: float,
         known: TaskRecord | None = None,
     ) -> VideoTask:

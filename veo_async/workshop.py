@@ -25,7 +25,7 @@ from veo_async.fetching import Fetching
 from veo_async.jobs import Job, checked_key, is_same, request_text
 from veo_async.journal import JournalPlace, SharedJournal
 from veo_async.journal_file import JournalFile
-from veo_async.models import Video, VideoRequest
+from veo_async.models import Video
 from veo_async.outputs import Naming
 from veo_async.ownership import finished, uncut
 from veo_async.pauses import Pauses
@@ -33,6 +33,7 @@ from veo_async.prices import DEARER, Budget
 from veo_async.production import Production
 from veo_async.protocol import codec
 from veo_async.protocol.jobs import JobState
+from veo_async.request import VideoRequest
 from veo_async.results import BatchItem, JobResult, Outcome
 from veo_async.runtime import Runtime
 from veo_async.settings import CLAIM_SECONDS, RENEW_SECONDS, URL_LIFETIME
@@ -69,7 +70,7 @@ class Wanted:
         if self.until not in _UNTIL:
             raise ConfigurationError(f"until is {self.until!r}; give 'downloaded' or 'ready'")
         if self.request is not None:
-            codec.encode_generate(self.request)
+            codec.check(self.request)
 
     def asks_for(self, job: Job) -> bool:
         """Return whether this asks for what a job is."""

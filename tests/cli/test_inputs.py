@@ -21,7 +21,7 @@ from veo_async.cli.exits import Exit, code_of
 from veo_async.cli.inputs import Row, Source, Summary, opened, summary_of
 from veo_async.cli.tables import LONGEST_ROW, Format
 from veo_async.errors import ConfigurationError, InvalidRequestError, VeoError
-from veo_async.models import RequestFields, VideoRequest
+from veo_async.request import RequestFields, VideoRequest
 
 A = "https://example.com/a.png"
 B = "https://example.com/b.png"

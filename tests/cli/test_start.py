@@ -9,7 +9,7 @@ import pytest
 from veo_async import errors
 from veo_async.cli.trail import Submit, Trail
 from veo_async.cli.wording import lasted, message_of, option_of, span
-from veo_async.models import RequestFields
+from veo_async.request import RequestFields
 
 PROBE = """
 import sys

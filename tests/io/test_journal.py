@@ -44,9 +44,9 @@ from veo_async.jobs import (
 from veo_async.journal import Journal
 from veo_async.journal_file import Charges, Found, JournalFile, read_journal
 from veo_async.lockfile import file_system, refuse_network
-from veo_async.models import RequestFields
 from veo_async.outputs import Naming
 from veo_async.protocol.jobs import TRANSITIONS, JobStep, advance
+from veo_async.request import RequestFields
 from veo_async.store import UnreachableError
 
 pytestmark = pytest.mark.anyio

@@ -293,7 +293,7 @@ def test_a_full_disk_leaves_no_half_of_a_description(tmp_path: Path) -> None:
 import resource, signal
 from pathlib import Path
 from veo_async.jobs import Job, request_text
-from veo_async.models import VideoRequest
+from veo_async.request import VideoRequest
 from veo_async.outputs import write_side
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from veo_async.errors import InvalidRequestError
-from veo_async.models import VideoRequest
 from veo_async.protocol import codec, dialect
+from veo_async.request import VideoRequest
 
 TEXT_SAMPLE = """
 {

@@ -18,8 +18,8 @@ from veo_async.models import (
     Model,
     Resolution,
     TaskStatus,
-    VideoRequest,
 )
+from veo_async.request import VideoRequest
 
 A = "https://example.com/start.jpg"
 B = "https://example.com/end.jpg"
@@ -58,6 +58,7 @@ def test_the_defaults_are_those_of_the_spec() -> None:
         "watermark": None,
         "resolution": None,
         "duration": None,
+        "extend_to": None,
         "extra": {},
     }
 
@@ -126,8 +127,8 @@ GOOD_URLS = [
 BAD_URLS = [
     "",
     " ",
-    "example.com/a.png",
-    "/a.png",
+    "example.com/a.gif",
+    "/a",
     "//example.com/a.png",
     "ftp://example.com/a.png",
     "file:///etc/passwd",

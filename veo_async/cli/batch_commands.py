@@ -9,7 +9,7 @@ from veo_async.cli.commands import program
 from veo_async.cli.options import Common, client_options, talk_options
 from veo_async.cli.tables import Format
 from veo_async.cli.task_options import REQUEST, with_options
-from veo_async.models import RequestFields
+from veo_async.request import RequestFields
 from veo_async.settings import MAX_TASKS
 
 __all__ = ["program"]

@@ -27,9 +27,10 @@ from veo_async.client import VeoClient
 from veo_async.database import JOURNAL_NAME
 from veo_async.errors import InvalidRequestError, VeoError
 from veo_async.events import Event
-from veo_async.models import Model, RequestFields
+from veo_async.models import Model
 from veo_async.outputs import naming
 from veo_async.prices import PRICES, Prices
+from veo_async.request import RequestFields
 from veo_async.results import BatchInput, BatchItem, BatchReport, Outcome
 from veo_async.settings import URL_LIFETIME
 

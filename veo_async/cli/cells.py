@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from typing import Final, NoReturn
 
 from veo_async.errors import InvalidRequestError
-from veo_async.models import JSON, RequestFields
+from veo_async.models import JSON
+from veo_async.request import RequestFields
 
 __all__: list[str] = []
 

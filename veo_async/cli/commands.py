@@ -15,7 +15,7 @@ from veo_async.cli.options import (
 )
 from veo_async.cli.task_options import NO_DOWNLOAD, OUTPUT, REQUEST, TIMEOUT, with_options
 from veo_async.errors import InvalidRequestError
-from veo_async.models import RequestFields, VideoRequest
+from veo_async.request import RequestFields, VideoRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

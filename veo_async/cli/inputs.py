@@ -13,7 +13,7 @@ from veo_async.cli.cells import check_key
 from veo_async.cli.tables import Flaw, Format, Given, refused, rows_of
 from veo_async.cli.wording import option_of, shown
 from veo_async.errors import InvalidRequestError
-from veo_async.models import RequestFields, VideoRequest
+from veo_async.request import RequestFields, VideoRequest
 
 __all__: list[str] = []
 

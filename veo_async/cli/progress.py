@@ -19,8 +19,9 @@ from veo_async.events import (
     TaskSubmitted,
     TaskUpdated,
 )
-from veo_async.models import Model, TaskStatus, VideoRequest
+from veo_async.models import Model, TaskStatus
 from veo_async.prices import DEARER
+from veo_async.request import PaidRequest
 
 __all__: list[str] = []
 
@@ -85,7 +86,7 @@ class Progress:
         """Show that the end of what must not be cut off is waited for."""
         self._begin("Stopping", about="when the submit is answered; Ctrl-C again ends at once")
 
-    def _submitting(self, request: VideoRequest) -> None:
+    def _submitting(self, request: PaidRequest) -> None:
         credit = "of play money" if self.is_simulated else "at most"
         words = (f"{DEARER.of(request)} credits", credit)
         self._begin("Submitting", about=f"{request.model}, {' '.join(words)}")

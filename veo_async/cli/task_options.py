@@ -7,13 +7,12 @@ import click
 
 from veo_async.cli.options import Command, Decorator
 from veo_async.models import (
-    DURATIONS,
-    SEEDS,
     AspectRatio,
     GenerationType,
     Model,
     Resolution,
 )
+from veo_async.request import DURATIONS, SEEDS
 from veo_async.settings import Timeouts
 
 __all__: list[str] = []

@@ -18,8 +18,9 @@ from veo_async.cli.trail import Submit, Trail
 from veo_async.client import VeoClient
 from veo_async.errors import TaskTimeoutError
 from veo_async.events import Event
-from veo_async.models import TaskStatus, Video, VideoRequest
+from veo_async.models import TaskStatus, Video
 from veo_async.prices import DEARER
+from veo_async.request import VideoRequest
 from veo_async.task import VideoTask
 
 __all__: list[str] = []

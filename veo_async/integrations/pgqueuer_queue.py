@@ -11,8 +11,8 @@ from psycopg import sql
 
 from veo_async.errors import InvalidRequestError
 from veo_async.jobs import checked_key, request_text
-from veo_async.models import RequestFields, VideoRequest
 from veo_async.protocol import codec
+from veo_async.request import RequestFields, VideoRequest
 
 __all__: list[str] = []
 
@@ -66,7 +66,7 @@ async def enqueue(
         raise InvalidRequestError(
             f"{name} was given beside a VideoRequest; put it into the request", field=name
         )
-    codec.encode_generate(request)
+    codec.check(request)
     payload = json.dumps({"key": checked_key(key), "request": request_text(request)})
     return await put(queue, GENERATE, key, payload.encode(), priority)
 

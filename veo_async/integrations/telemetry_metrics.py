@@ -31,9 +31,10 @@ from veo_async.integrations.telemetry_traces import (
     request_attributes,
     server_attributes,
 )
-from veo_async.models import TaskStatus, VideoRequest
+from veo_async.models import TaskStatus
 from veo_async.prices import DEARER
 from veo_async.protocol import codec
+from veo_async.request import PaidRequest
 from veo_async.settings import Statistics
 
 __all__: list[str] = []
@@ -50,7 +51,7 @@ _TRANSFER_SECONDS: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600
 class _Generation:
     """A generation under way."""
 
-    request: VideoRequest
+    request: PaidRequest
     queued_at: float
 
 

@@ -26,7 +26,8 @@ from veo_async.events import (
     TaskEnded,
     TaskSubmitted,
 )
-from veo_async.models import TaskStatus, VideoRequest
+from veo_async.models import TaskStatus
+from veo_async.request import ExtendRequest, PaidRequest
 
 __all__: list[str] = []
 
@@ -41,7 +42,7 @@ _REMEMBERED: Final = 1000  # generations that have ended, for the downloads that
 _SECOND: Final = 1_000_000_000  # in nanoseconds
 
 
-def generation_attributes(request: VideoRequest) -> dict[str, str | int | float | bool]:
+def generation_attributes(request: PaidRequest) -> dict[str, str | int | float | bool]:
     """Return what spans and metrics of a generation have in common."""
     return {
         "gen_ai.operation.name": OPERATION,
@@ -271,14 +272,19 @@ class Traces:
         return trace.set_span_in_context(trace.NonRecordingSpan(generation)), []
 
 
-def _options(request: VideoRequest) -> Attributes:
+def _options(request: PaidRequest) -> Attributes:
     wanted: dict[str, str | int | float | bool | None] = {
         "gen_ai.request.seed": request.seed,
-        "veo.generation_type": request.generation_type,
-        "veo.aspect_ratio": request.aspect_ratio,
-        "veo.resolution": request.resolution,
-        "veo.images": len(request.image_urls) or None,
     }
+    if isinstance(request, ExtendRequest):
+        wanted["veo.extended_task.id"] = request.task_id
+    else:
+        wanted |= {
+            "veo.generation_type": request.generation_type,
+            "veo.aspect_ratio": request.aspect_ratio,
+            "veo.resolution": request.resolution,
+            "veo.images": len(request.image_urls) or None,
+        }
     return {
         name: str(value) if isinstance(value, str) else value
         for name, value in wanted.items()
@@ -286,7 +292,7 @@ def _options(request: VideoRequest) -> Attributes:
     }
 
 
-def _content(request: VideoRequest) -> Attributes:
+def _content(request: PaidRequest) -> Attributes:
     parts = [{"type": "text", "content": request.prompt}]
     return {"gen_ai.input.messages": json.dumps([{"role": "user", "parts": parts}])}
 

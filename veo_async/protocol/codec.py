@@ -23,9 +23,16 @@ from veo_async.errors import (
     UnexpectedResponseError,
     ValidationError,
 )
-from veo_async.models import JSON, JSONObject, TaskRecord, TaskStatus, Video, VideoRequest
+from veo_async.models import (
+    JSON,
+    JSONObject,
+    TaskRecord,
+    TaskStatus,
+    Video,
+)
 from veo_async.protocol import dialect, reading
 from veo_async.protocol.http import HttpRequest, HttpResponse
+from veo_async.request import ExtendRequest, PaidRequest, VideoRequest, local_images
 
 __all__: list[str] = []
 
@@ -154,26 +161,74 @@ def _kind_of(envelope: Envelope) -> tuple[type[APIError], str]:
     return UnexpectedResponseError, "check the base URL and any proxy in between"
 
 
+def encode_create(request: PaidRequest) -> HttpRequest:
+    """Return the call that creates a paid task.
+
+    Raises:
+        InvalidRequestError: `extra` repeats a field that has a name of its own, or an image is a
+            path and was not uploaded.
+    """
+    if isinstance(request, ExtendRequest):
+        return encode_extend(request)
+    return encode_generate(request)
+
+
 def encode_generate(request: VideoRequest) -> HttpRequest:
-    """Return the call that creates a task, with both spellings where they differ.
+    """Return the call that makes a new video, with both spellings where they differ.
+
+    Raises:
+        InvalidRequestError: `extra` repeats a field that has a name of its own, or an image is a
+            path and was not uploaded.
+    """
+    check(request)
+    local = local_images(request.image_urls)
+    if local:
+        raise InvalidRequestError(
+            f"image_urls holds {local[0]!r}, which was not uploaded; give the URL that"
+            " veo.upload() returned",
+            field="image_urls",
+        )
+    body = _body(request, dialect.REQUEST_NAMES)
+    return HttpRequest(method="POST", path=dialect.GENERATE_PATH, body=body)
+
+
+def encode_extend(request: ExtendRequest) -> HttpRequest:
+    """Return the call that extends a video (live document 2.7).
 
     Raises:
         InvalidRequestError: `extra` repeats a field that has a name of its own.
     """
-    body: dict[str, JSON] = {}
-    for field, names in dialect.REQUEST_NAMES.items():
-        value = _as_json(getattr(request, field))
-        if value is not None and value != []:
-            body.update(dict.fromkeys(names, value))
-    own = {name for names in dialect.REQUEST_NAMES.values() for name in names}
-    for name, extra in request.extra.items():
+    check(request)
+    body = _body(request, dialect.EXTEND_NAMES)
+    body["model"] = dialect.EXTEND_MODELS[request.model]
+    return HttpRequest(method="POST", path=dialect.EXTEND_PATH, body=body)
+
+
+def check(request: PaidRequest) -> None:
+    """Make sure that a request can be sent.
+
+    Raises:
+        InvalidRequestError: `extra` repeats a field that has a name of its own.
+    """
+    is_extension = isinstance(request, ExtendRequest)
+    names = dialect.EXTEND_NAMES if is_extension else dialect.REQUEST_NAMES
+    own = {name for spelled in names.values() for name in spelled}
+    for name in request.extra:
         if name in own:
             raise InvalidRequestError(
                 f"extra holds {name!r}, which is a field of its own; set that field instead",
                 field="extra",
             )
-        body[name] = extra
-    return HttpRequest(method="POST", path=dialect.GENERATE_PATH, body=body)
+
+
+def _body(request: PaidRequest, names: Mapping[str, tuple[str, ...]]) -> dict[str, JSON]:
+    body: dict[str, JSON] = {}
+    for field, spelled in names.items():
+        value = _as_json(getattr(request, field))
+        if value is not None and value != []:
+            body.update(dict.fromkeys(spelled, value))
+    body.update(request.extra)
+    return body
 
 
 def _as_json(value: str | int | tuple[str, ...] | None) -> JSON:

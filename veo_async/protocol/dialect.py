@@ -7,13 +7,15 @@ answers today. Requests carry both spellings where they differ, and answers are 
 from collections.abc import Mapping
 from typing import Final, TypeAlias
 
-from veo_async.models import TaskStatus
+from veo_async.models import Model, TaskStatus
 
 __all__: list[str] = []
 
 Place: TypeAlias = tuple[str, ...]
 
 GENERATE_PATH: Final = "/api/v1/veo/generate"
+EXTEND_PATH: Final = "/api/v1/veo/extend"  # live, like the next
+UPGRADE_4K_PATH: Final = "/api/v1/veo/get-4k-video"
 RECORD_INFO_PATH: Final = "/api/v1/veo/record-info"
 UPGRADE_1080P_PATHS: Final = (
     "/api/v1/veo/get-veo-3-1080-p-video",  # spec
@@ -33,6 +35,21 @@ REQUEST_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "watermark": ("watermark",),
     "resolution": ("resolution",),  # live only, like the next
     "duration": ("duration",),
+}
+
+# Field of an ExtendRequest → its name in the JSON body (live document 2.7).
+EXTEND_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
+    "task_id": ("taskId",),
+    "prompt": ("prompt",),
+    "model": ("model",),
+    "seed": ("seeds",),
+    "callback_url": ("callBackUrl",),
+    "watermark": ("watermark",),
+}
+EXTEND_MODELS: Final[Mapping[Model, str]] = {
+    Model.QUALITY: "quality",
+    Model.FAST: "fast",
+    Model.LITE: "lite",
 }
 
 # What an answer's `data` says → where to look, the first that holds something wins.

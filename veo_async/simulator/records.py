@@ -9,20 +9,48 @@ import attrs
 
 
 class Dialect(StrEnum):
-    """Which of the two descriptions of the service is spoken."""
+    """Which description of the service is spoken.
+
+    ``jobs`` is the live service once its older endpoints are gone (live document 2.13).
+    """
 
     SPEC = "spec"
     LIVE = "live"
+    JOBS = "jobs"
+
+
+class Form(StrEnum):
+    """Which of its two families of calls made a task: ``/api/v1/veo`` or ``/api/v1/jobs``."""
+
+    VEO = "veo"
+    JOBS = "jobs"
+
+
+class Kind(StrEnum):
+    """What a task or a payment is for."""
+
+    GENERATE = "generate"
+    EXTEND = "extend"
+    UPGRADE = "1080p"
+    UPGRADE_4K = "4k"
+
+    @property
+    def is_conversion(self) -> bool:
+        """True for what makes another file of a video there is."""
+        return self in {Kind.UPGRADE, Kind.UPGRADE_4K}
 
 
 class Endpoint(StrEnum):
     """The calls that are counted and that a fault can aim at."""
 
     GENERATE = "generate"
+    EXTEND = "extend"
     RECORD_INFO = "record-info"
     UPGRADE = "1080p"
+    UPGRADE_4K = "4k"
     CREDIT = "credit"
     DOWNLOAD_URL = "download-url"
+    UPLOAD = "upload"
     VIDEO = "video"
     WEBHOOK = "webhook"
     OTHER = "other"
@@ -46,6 +74,9 @@ class Order:
         seed: None when the service is to draw one.
         duration: Seconds.
         named: Request fields that were given, for the live echo (``paramJson``).
+        kind: What it is for.
+        base_id: The task whose video is extended or converted.
+        is_fallback: Whether the fallback model makes it (live document 2.2: needs 16:9).
     """
 
     prompt: str
@@ -60,6 +91,14 @@ class Order:
     resolution: str
     duration: int
     named: frozenset[str]
+    kind: Kind = Kind.GENERATE
+    base_id: str | None = None
+    is_fallback: bool = False
+
+    @property
+    def made_at(self) -> str:
+        """Resolution of the file: the fallback model makes 1080p (live document 2.2)."""
+        return "1080p" if self.is_fallback and self.resolution == "720p" else self.resolution
 
     @property
     def shape(self) -> str:
@@ -78,7 +117,15 @@ class Failure:
 
 @attrs.frozen(kw_only=True)
 class TaskView:
-    """A task as one answer shows it. Dates are epoch seconds of service time."""
+    """A task as one answer shows it. Dates are epoch seconds of service time.
+
+    Attributes:
+        progress: Percent of the way there.
+        now: When the answer is given.
+        base_url: The video that was extended or converted.
+        whole_url: The film with everything before an extension.
+        image_url: The still of a 4K conversion.
+    """
 
     task_id: str
     order: Order
@@ -91,6 +138,11 @@ class TaskView:
     origin_url: str | None
     failure: Failure | None
     credits: int
+    now: float = 0.0
+    progress: int = 0
+    base_url: str | None = None
+    whole_url: str | None = None
+    image_url: str | None = None
 
 
 @attrs.frozen
@@ -126,7 +178,7 @@ class Callback:
 
 @attrs.frozen
 class Footage:
-    """What to render. Equal values are equal bytes."""
+    """What to render: a film, or a still where `seconds` is 0. Equal values are equal bytes."""
 
     width: int
     height: int
@@ -141,13 +193,12 @@ class Charge:
 
     Attributes:
         task_id: The task that was paid for.
-        kind: ``generate``, ``1080p``.
+        kind: ``generate``, ``extend``, ``1080p``, ``4k``.
         credits: Price.
         prompt: The task's prompt.
         model: The task's model.
         at: Service seconds.
-        refunded: True once the generation has failed: failures are not charged
-            (live document 2.12).
+        refunded: True once the task has failed: failures are not charged (live document 2.12).
     """
 
     task_id: str
@@ -170,6 +221,7 @@ class Post:
         task_id: The task that was made, if one was.
         prompt: The prompt, as far as the body had one.
         fault: The scripted fault that spoiled the exchange, in its text form.
+        kind: ``generate`` or ``extend``; of ``/api/v1/jobs/createTask`` also ``1080p``, ``4k``.
     """
 
     at: float
@@ -178,6 +230,7 @@ class Post:
     task_id: str | None
     prompt: str | None
     fault: str | None = None
+    kind: str = "generate"
 
 
 @attrs.frozen(kw_only=True)
