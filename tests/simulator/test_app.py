@@ -96,6 +96,9 @@ def test_a_task_from_prompt_to_1080p_file(spec: Simulator) -> None:
         "video": 2,
         "credit": 0,
         "download-url": 0,
+        "extend": 0,
+        "4k": 0,
+        "upload": 0,
         "webhook": 0,
         "other": 0,
     }
@@ -149,7 +152,8 @@ def test_a_wrong_key_is_a_401_everywhere(spec: Simulator, live: Simulator, key: 
     ("dialect", "path"),
     [
         ("spec", LIVE_1080P),
-        ("spec", "/api/v1/chat/credit"),
+        ("spec", "/api/v1/jobs/createTask"),
+        ("spec", "/api/v1/veo/extend"),
         ("spec", "/api/v1/common/download-url"),
         ("live", SPEC_1080P),
         ("live", "/"),

@@ -17,7 +17,16 @@ from veo_async.simulator.faults import Faults
 from veo_async.simulator.records import Endpoint
 
 SIZE = 1_000_000
-API = ["generate", "record-info", "1080p", "credit", "download-url"]
+API = [
+    "generate",
+    "extend",
+    "record-info",
+    "1080p",
+    "4k",
+    "credit",
+    "download-url",
+    "upload",
+]
 
 
 class Caller:
@@ -31,9 +40,12 @@ class Caller:
         method, path = {
             "generate": ("POST", "/api/v1/veo/generate"),
             "record-info": ("GET", "/api/v1/veo/record-info?taskId=x"),
+            "extend": ("POST", "/api/v1/veo/extend"),
             "1080p": ("GET", "/api/v1/veo/get-1080p-video?taskId=x"),
+            "4k": ("POST", "/api/v1/veo/get-4k-video"),
             "credit": ("GET", "/api/v1/chat/credit"),
             "download-url": ("POST", "/api/v1/common/download-url"),
+            "upload": ("POST", "/api/file-base64-upload"),
         }[endpoint]
         if method == "POST":
             options = {"json": {"prompt": "a boat", "url": "x"}, **options}
@@ -288,8 +300,13 @@ async def test_any_code_in_either_layer(caller: Caller, endpoint: str, code: int
     caller.sim.add_fault(Fault(endpoint, "status", code, times=1, http=code, retry_after=2))
     async with caller.api(endpoint) as answer:
         body = await answer.json()
-        assert body == {"code": code, "msg": "words", "data": None}
-        assert answer.status == (code if code in {404, 429} else 200)
+        is_http = code in {404, 429}
+        if endpoint == "upload":
+            assert body == {"success": False, "code": code, "msg": "words"}
+            is_http = True
+        else:
+            assert body == {"code": code, "msg": "words", "data": None}
+        assert answer.status == (code if is_http else 200)
     async with caller.api(endpoint) as answer:
         assert (answer.status, (await answer.json())["code"]) == (code, code)
         assert answer.headers["Retry-After"] == "2"

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from veo_async.simulator.problems import Problem
 from veo_async.simulator.records import Dialect, Reply
 from veo_async.simulator.service import Service
 from veo_async.simulator.settings import Settings
-from veo_async.simulator.shapes import Problem, shapes_for
+from veo_async.simulator.shapes import shapes_for
 
 SPEC_START = datetime(2025, 11, 15, 10, 30, tzinfo=UTC)
 LIVE_START = datetime.fromtimestamp(1776728214, UTC)

@@ -1,59 +1,18 @@
 """Webhooks, delivered to a receiver of the standard library."""
 
-import http.server
 import json
 import threading
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
-import attrs
 import pytest
 
+from tests.simulator.asking import CREATE, JOB, UPGRADE_4K, ask, data, made
+from tests.simulator.conftest import Receiver
 from veo_async.simulator import Simulator
 from veo_async.simulator.webhooks import is_loopback, sign
-
-
-@attrs.define
-class Receiver:
-    """Answers with `statuses` in turn (200 once they are used up) and keeps what came."""
-
-    url: str = ""
-    statuses: list[int] = attrs.field(factory=list)
-    came: list[tuple[str, dict[str, str], Any]] = attrs.field(factory=list)
-    arrived: threading.Condition = attrs.field(factory=threading.Condition)
-
-    def wait(self, count: int) -> None:
-        with self.arrived:
-            assert self.arrived.wait_for(lambda: len(self.came) >= count, timeout=20)
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    made = Receiver()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            with made.arrived:
-                made.came.append((self.path, dict(self.headers), json.loads(body)))
-                status = made.statuses.pop(0) if made.statuses else 200
-                made.arrived.notify_all()
-            self.send_response(status)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    made.url = f"http://127.0.0.1:{server.server_port}/hook/token"
-    yield made
-    server.shutdown()
-    thread.join()
-    server.server_close()
 
 
 def create(sim: Simulator, url: str, prompt: str = "a boat") -> str:
@@ -103,6 +62,44 @@ def test_the_live_body_arrives_signed(receiver: Receiver, prompt: str, code: int
         receiver.wait(1)
     ((_, headers, body),) = receiver.came
     assert (body["code"], body["data"]["taskId"]) == (code, task_id)
+    stamp = headers["X-Webhook-Timestamp"]
+    assert headers["X-Webhook-Signature"] == sign(task_id, stamp, "secret")
+
+
+@pytest.mark.parametrize(("prompt", "code"), [("x", 200), ("[no4k]", 500)])
+def test_a_4k_conversion_calls_back(receiver: Receiver, prompt: str, code: int) -> None:
+    with Simulator(
+        dialect="live",
+        time_scale=0,
+        generation_seconds=60,
+        upgrade_4k_seconds=60,
+        webhook_key="secret",
+    ) as sim:
+        task_id = made(sim, prompt=prompt)
+        assert ask(sim, UPGRADE_4K, {"taskId": task_id, "callBackUrl": receiver.url})[0] == 200
+        sim.advance(60)
+        receiver.wait(1)
+    ((_, headers, body),) = receiver.came
+    assert (body["code"], body["data"]["taskId"]) == (code, task_id)
+    stamp = headers["X-Webhook-Timestamp"]
+    assert headers["X-Webhook-Signature"] == sign(task_id, stamp, "secret")
+
+
+@pytest.mark.parametrize("dialect", ["live", "jobs"])
+@pytest.mark.parametrize(("prompt", "code"), [("x", 200), ("[policy]", 400)])
+def test_a_job_calls_back_with_its_record(
+    receiver: Receiver, dialect: Any, prompt: str, code: int
+) -> None:
+    with Simulator(
+        dialect=dialect, time_scale=0, generation_seconds=60, webhook_key="secret"
+    ) as sim:
+        job = {"model": "veo-3-1", "callBackUrl": receiver.url, "input": {"prompt": prompt}}
+        task_id = data(ask(sim, CREATE, job))["taskId"]
+        sim.advance(60)
+        receiver.wait(1)
+        shown = data(ask(sim, f"{JOB}?taskId={task_id}"))
+    ((_, headers, body),) = receiver.came
+    assert (body["code"], body["data"]) == (code, shown)
     stamp = headers["X-Webhook-Timestamp"]
     assert headers["X-Webhook-Signature"] == sign(task_id, stamp, "secret")
 

@@ -40,10 +40,14 @@ class Simulator:
     Prompts that contain a marker fail once their generation time is over, free of charge:
     ``[fail]``, ``[early]``, ``[error]``, ``[timeout]``, ``[policy]``, ``[language]``,
     ``[image]``, ``[unsafe]``, ``[audio]``, ``[person]``, ``[rejected]`` (the live dialect shows
-    the texts of the live document, section 4). ``[stuck]`` never finishes.
+    the texts of the live document, section 4). ``[stuck]`` never finishes. ``[no4k]`` makes a
+    video that cannot be converted to 4K. An image URL on its own file host that is not there (any
+    more) has the effect of ``[image]``; other hosts are not asked.
 
     Args:
-        dialect: ``spec`` (the spec's paths, fields and prices) or ``live`` (the live document's).
+        dialect: ``spec`` (the spec's paths, fields and prices), ``live`` (the live document's,
+            both its families of calls) or ``jobs`` (the newer of them alone, as once the older
+            one is gone). Uploads and the credit call answer in all three.
         time_scale: Service seconds per real second, for everything that takes time here: the
             generations, the lives of URLs and records, rates, delays. 0 stands still, and only
             `advance` moves it.
@@ -62,6 +66,7 @@ class Simulator:
         generation_seconds: How long a generation takes: seconds, or (shortest, longest). None
             for what is usual for the model.
         upgrade_seconds: The same for a 1080P conversion.
+        upgrade_4k_seconds: The same for a 4K conversion.
         url_seconds: Life of a file URL.
         create_rate: (requests, seconds): more creates than that are answered with 429; None for
             no such limit.
@@ -71,6 +76,20 @@ class Simulator:
         error_status: Where the live dialect has its errors: ``body`` (HTTP 200) or ``http``.
         failure_in: Where the live dialect has a failed generation: ``record`` or ``envelope``.
         converting_code: What the live dialect says while it converts: 400 or 422.
+        times: How the live record-info writes times: ``millis``, ``text`` (no zone; it is UTC)
+            or ``iso``.
+        result_urls: Where the live dialect has links: ``list``, or ``text``, the older shape (at
+            data level, as JSON text; in callbacks as JSON text, too).
+        origin_urls: What the live dialect shows where there is no original and no whole film:
+            ``null`` or ``absent``; ``array`` makes a 16:9 original for every video of another
+            ratio.
+        unknown_task: What the live dialect answers to a poll of an unknown id: code ``422``, or
+            ``null`` (code 200 and no data).
+        extension_urls: Whether a finished extension has the ``whole`` film in `fullResultUrls`,
+            or nothing but its ``segment``.
+        callbacks: Which copy of the live document its callbacks follow: ``D2`` (no `promptJson`),
+            ``D3`` (an object), ``D4`` (JSON text), ``D6`` (with `creditsConsumed`), or
+            ``schema``, the shapes of its OpenAPI blocks.
         retry_after: Seconds in the Retry-After header of a 429; None for no header.
         webhook_key: Signs webhooks when given.
         webhook_spacing: Service seconds between attempts to deliver one.
@@ -83,7 +102,7 @@ class Simulator:
     def __init__(
         self,
         *,
-        dialect: Literal["spec", "live"] | Dialect = _DEFAULTS.dialect,
+        dialect: Literal["spec", "live", "jobs"] | Dialect = _DEFAULTS.dialect,
         time_scale: float = 1.0,
         credits: float = _DEFAULTS.credits,  # noqa: A002  the service's word
         max_tasks: int = _DEFAULTS.max_tasks,
@@ -97,6 +116,7 @@ class Simulator:
         video_bytes: int | None = _DEFAULTS.video_bytes,
         generation_seconds: float | tuple[float, float] | None = _DEFAULTS.generation_seconds,
         upgrade_seconds: float | tuple[float, float] = _DEFAULTS.upgrade_seconds,
+        upgrade_4k_seconds: float | tuple[float, float] = _DEFAULTS.upgrade_4k_seconds,
         url_seconds: float = _DEFAULTS.url_seconds,
         create_rate: tuple[int, float] | None = _DEFAULTS.create_rate,
         prompt_limit: int | None = _DEFAULTS.prompt_limit,
@@ -104,6 +124,12 @@ class Simulator:
         error_status: Literal["body", "http"] = _DEFAULTS.error_status,
         failure_in: Literal["record", "envelope"] = _DEFAULTS.failure_in,
         converting_code: Literal[400, 422] = _DEFAULTS.converting_code,
+        times: Literal["millis", "text", "iso"] = _DEFAULTS.times,
+        result_urls: Literal["list", "text"] = _DEFAULTS.result_urls,
+        origin_urls: Literal["null", "absent", "array"] = _DEFAULTS.origin_urls,
+        unknown_task: Literal["422", "null"] = _DEFAULTS.unknown_task,
+        extension_urls: Literal["whole", "segment"] = _DEFAULTS.extension_urls,
+        callbacks: Literal["D2", "D3", "D4", "D6", "schema"] = _DEFAULTS.callbacks,
         retry_after: float | None = _DEFAULTS.retry_after,
         webhook_key: str | None = _DEFAULTS.webhook_key,
         webhook_spacing: float = _DEFAULTS.webhook_spacing,
@@ -119,6 +145,7 @@ class Simulator:
             video_bytes=video_bytes,
             generation_seconds=generation_seconds,
             upgrade_seconds=upgrade_seconds,
+            upgrade_4k_seconds=upgrade_4k_seconds,
             url_seconds=url_seconds,
             create_rate=create_rate,
             prompt_limit=prompt_limit,
@@ -126,6 +153,12 @@ class Simulator:
             error_status=error_status,
             failure_in=failure_in,
             converting_code=converting_code,
+            times=times,
+            result_urls=result_urls,
+            origin_urls=origin_urls,
+            unknown_task=unknown_task,
+            extension_urls=extension_urls,
+            callbacks=callbacks,
             retry_after=retry_after,
             webhook_key=webhook_key,
             webhook_spacing=webhook_spacing,
@@ -258,7 +291,8 @@ class Simulator:
         )
         self._projector.open()
         stack.callback(self._projector.close)
-        apps = (ApiHost(world).app(), FileHost(world, self._projector).app())
+        api = ApiHost(world, time_scale=self._time_scale)
+        apps = (api.app(), FileHost(world, self._projector).app())
         for app, listener in zip(apps, sockets, strict=True):
             runner = web.AppRunner(app, access_log=None, shutdown_timeout=_GRACE_SECONDS)
             await runner.setup()

@@ -74,7 +74,9 @@ _PROCESSED: Final = frozenset(
     {"lose_answer", "garbage", "empty", "truncated_json", "huge", "bomb", "deep"}
 )
 
-_API: Final = ("generate", "record-info", "1080p", "credit", "download-url")
+_API: Final = (
+    "generate", "extend", "record-info", "1080p", "4k", "credit", "download-url", "upload",
+)  # fmt: skip
 _KINDS: Final[Mapping[str, Mapping[str, tuple[type | None, object]]]] = {
     **dict.fromkeys((*_API, "*"), _ANSWER_KINDS),
     "video": _VIDEO_KINDS,
@@ -93,8 +95,9 @@ class Fault:
     ``generate:lose_answer:times=1``, ``video:cut_at=100000:times=2``,
     ``record-info:status=503:text=upstream is away:every=3``. ``str(fault)`` gives it back.
 
-    Kinds of the API endpoints (``generate``, ``record-info``, ``1080p``, ``credit``,
-    ``download-url``, and ``*`` for all five):
+    Kinds of the API endpoints (``generate``, ``extend``, ``record-info``, ``1080p``, ``4k``,
+    ``credit``, ``download-url``, ``upload``, and ``*`` for all of them; a call of
+    ``/api/v1/jobs`` counts as the one that does the same):
 
     - ``lose_answer``: the call takes effect, then the connection is reset without an answer.
     - ``reset_before``: the connection is reset and nothing takes effect.

@@ -1,5 +1,6 @@
 """The file host: a second origin that serves the videos, byte ranges included."""
 
+import contextlib
 import zlib
 from collections.abc import Iterator
 from email.utils import formatdate
@@ -15,6 +16,7 @@ from veo_async.simulator.footage import Clip, Projector
 from veo_async.simulator.records import Endpoint, Leak
 from veo_async.simulator.settings import BODY_LIMIT
 from veo_async.simulator.storage import Slice, StoredFile, Verdict, choose
+from veo_async.simulator.uploads import Upload
 from veo_async.simulator.world import World
 
 _PIECE: Final = 256 << 10
@@ -57,10 +59,15 @@ class FileHost:
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answer one request."""
         world = self._world
-        world.count(Endpoint.VIDEO)
         self._watch(request)
+        with world.lock:
+            upload = world.service.uploads.get(request.path.lstrip("/"), world.clock.now())
+        if upload is not None:
+            world.count(Endpoint.OTHER)
+            return await _hand_out(request, upload)
+        world.count(Endpoint.VIDEO)
         if request.method not in {"GET", "HEAD"}:
-            return _error(405, "MethodNotAllowed", "The specified method is not allowed")
+            return _no_method()
         with world.lock:
             file = world.service.storage.get(request.path)
             hits = Hits()
@@ -137,7 +144,7 @@ class FileHost:
         if part.status == HTTPStatus.NOT_MODIFIED:
             await answer.prepare(request)
             return answer
-        answer.content_type = "video/mp4"
+        answer.content_type = "video/mp4" if file.footage.seconds else "image/jpeg"
         await self._send(request, answer, clip.body, part, hits)
         return answer
 
@@ -174,6 +181,25 @@ class FileHost:
                     return
         if stalls:
             await wire.hold(request, self._world.clock)
+
+
+async def _hand_out(request: web.Request, upload: Upload) -> web.StreamResponse:
+    """Serve an uploaded file: public, no range, for as long as it is kept."""
+    if request.method not in {"GET", "HEAD"}:
+        return _no_method()
+    answer = web.StreamResponse(headers={"ETag": upload.content.etag})
+    answer.content_type = upload.mime
+    answer.content_length = upload.content.size
+    await answer.prepare(request)
+    if request.method == "GET":
+        with contextlib.closing(upload.content.pieces(_PIECE)) as pieces:
+            for piece in pieces:
+                await answer.write(piece)
+    return answer
+
+
+def _no_method() -> web.Response:
+    return _error(405, "MethodNotAllowed", "The specified method is not allowed")
 
 
 def _crossing(part: Slice, hits: Hits) -> tuple[int, bool]:

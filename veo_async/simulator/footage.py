@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import attrs
 
+from veo_async.simulator._jpeg import render_jpeg
 from veo_async.simulator.media import render_mp4
 from veo_async.simulator.records import Footage
 
@@ -75,11 +76,14 @@ class Projector:
 
 
 def _render(footage: Footage) -> Clip:
-    body = render_mp4(
-        width=footage.width,
-        height=footage.height,
-        seconds=footage.seconds,
-        seed=footage.seed,
-        size=footage.size,
-    )
+    if footage.seconds:
+        body = render_mp4(
+            width=footage.width,
+            height=footage.height,
+            seconds=footage.seconds,
+            seed=footage.seed,
+            size=footage.size,
+        )
+    else:
+        body = render_jpeg(width=footage.width, height=footage.height, seed=footage.seed)
     return Clip(body, f'"{hashlib.sha256(body).hexdigest()}"')

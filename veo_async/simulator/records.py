@@ -122,7 +122,6 @@ class TaskView:
     Attributes:
         progress: Percent of the way there.
         now: When the answer is given.
-        base_url: The video that was extended or converted.
         whole_url: The film with everything before an extension.
         image_url: The still of a 4K conversion.
     """
@@ -140,7 +139,6 @@ class TaskView:
     credits: int
     now: float = 0.0
     progress: int = 0
-    base_url: str | None = None
     whole_url: str | None = None
     image_url: str | None = None
 

@@ -4,61 +4,50 @@ Knows no sockets, no clock and no chance of its own: `now` is an argument (servi
 going back), and every draw comes from the seed. `app.py` puts it on the network.
 """
 
-import heapq
-import math
-from collections import deque
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from hmac import compare_digest
+from typing import Concatenate, ParamSpec
 
 import attrs
 
-from veo_async.simulator import dice
-from veo_async.simulator.orders import NotAnObjectError, OrderError, read_object, read_order
-from veo_async.simulator.records import (
-    Callback,
-    Charge,
-    Dialect,
-    Failure,
-    Footage,
-    Order,
-    Reply,
-    State,
-    TaskView,
+from veo_async.simulator import jobs
+from veo_async.simulator.orders import (
+    OrderError,
+    read_extension,
+    read_job,
+    read_object,
+    read_order,
+    read_target,
+    read_task_id,
+    spelled,
 )
-from veo_async.simulator.settings import (
-    FILE_BYTES,
-    FRAME_SIZES,
-    GENERATION_SECONDS,
-    PRICES,
-    RETENTION_SECONDS,
-    SEED_RANGE,
-    UPGRADE_PRICES,
-    Settings,
-    bounds,
-)
-from veo_async.simulator.shapes import STUCK_MARKER, Problem, envelope, failure_for, shapes_for
-from veo_async.simulator.storage import Storage, StoredFile
+from veo_async.simulator.problems import Problem, Refused
+from veo_async.simulator.records import Callback, Charge, Dialect, Form, Kind, Reply
+from veo_async.simulator.settings import RETENTION_SECONDS, Settings
+from veo_async.simulator.shapes import LiveShapes, envelope, shapes_for
+from veo_async.simulator.storage import Storage
+from veo_async.simulator.tasks import Work
+from veo_async.simulator.uploads import Uploads
+from veo_async.simulator.works import Works
+
+P = ParamSpec("P")
 
 
-@attrs.define
-class _Task:
-    id: str
-    order: Order
-    seed: int
-    created: float
-    ready: float
-    failure: Failure | None
-    charge: int
-    path: str
-    origin_path: str | None = None
-    upgrade_path: str | None = None
-    upgrade_ready: float = math.inf
+def _refusable(
+    call: Callable[Concatenate["Service", P], Reply],
+) -> Callable[Concatenate["Service", P], Reply]:
+    """Let a call say no with `Refused`."""
 
-    def state(self, now: float) -> State:
-        if now < self.ready:
-            return State.GENERATING
-        return State.SUCCESS if self.failure is None else self.failure.state
+    @functools.wraps(call)
+    def answer(service: "Service", /, *args: P.args, **options: P.kwargs) -> Reply:
+        try:
+            return call(service, *args, **options)
+        except Refused as refused:
+            return service.problem(refused.problem, refused.text)
+
+    return answer
 
 
 class Service:
@@ -66,11 +55,14 @@ class Service:
 
     Attributes:
         storage: The files that tasks leave behind.
+        uploads: The files that were uploaded.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._shapes = shapes_for(settings)
+        # Only the live service converts to 4K; the shell routes nothing there otherwise.
+        self._live = LiveShapes(settings)
         self._epoch = settings.epoch.timestamp()
         self.storage: Storage = Storage(
             secret=f"{settings.seed}",
@@ -78,332 +70,220 @@ class Service:
             ttl=settings.url_seconds,
             retention=RETENTION_SECONDS,
         )
-        self._tasks: dict[str, _Task] = {}
-        self._charges: list[Charge] = []
-        self._balance = Decimal(str(settings.credits))
-        self._creates: deque[float] = deque()
-        self._finishing: list[tuple[float, int, _Task]] = []
-        self._due: list[tuple[str, _Task]] = []
-        self._running = 0
-        self._peak = 0
-        self._settled = 0.0
-        self._idle = 0.0
-        self._idle_since_create: float | None = None
+        self.uploads: Uploads = Uploads(seed=settings.seed, epoch=settings.epoch)
+        self._works = Works(settings, self.storage, self.uploads)
+        self._account = self._works.account
 
     # -- what a shell and a ledger read ------------------------------------------------------
 
     @property
     def charges(self) -> tuple[Charge, ...]:
         """Every payment so far."""
-        return tuple(self._charges)
+        return self._account.charges
 
     @property
     def balance(self) -> Decimal:
         """Credits left."""
-        return self._balance
+        return self._account.balance
 
     @property
     def running(self) -> int:
         """Tasks being generated, as of the last call."""
-        return self._running
+        return self._account.running
 
     @property
     def peak_running(self) -> int:
         """The most tasks there ever were at once."""
-        return self._peak
+        return self._account.peak_running
 
     @property
     def idle_slot_seconds(self) -> float:
         """Unused slot time between the first and the last accepted create."""
-        return self._idle
+        return self._account.idle_slot_seconds
 
     def prompt_of(self, task_id: str) -> str | None:
         """Return the prompt of a task, for faults that pick their requests by it."""
-        task = self._tasks.get(task_id)
+        task = self._works.get(task_id)
         return None if task is None else task.order.prompt
 
     # -- time --------------------------------------------------------------------------------
 
     def settle(self, now: float) -> None:
         """Let everything happen that is over by `now`: finishes, refunds, due webhooks."""
-        while self._finishing and self._finishing[0][0] <= now:
-            ready, _, task = heapq.heappop(self._finishing)
-            self._count_idle(ready)
-            self._running -= 1
-            if task.failure is not None:
-                self._refund(task)
-            if task.order.callback_url is not None:
-                self._due.append((task.order.callback_url, task))
-        self._count_idle(now)
+        self._works.settle(now)
 
     def take_due(self, now: float) -> list[Callback]:
         """Return the webhooks that became due since the last call."""
         self.settle(now)
-        due, self._due = self._due, []
         return [
             Callback(
-                url=url,
-                task_id=task.id,
-                prompt=task.order.prompt,
-                body=self._shapes.callback(self._view(task, now)),
+                url=work.order.callback_url or "",
+                task_id=work.id,
+                prompt=work.order.prompt,
+                body=self._callback(work, now),
             )
-            for url, task in due
+            for work in self._works.take_due()
         ]
 
     def next_finish(self) -> float | None:
-        """Return when the next task ends, in service seconds."""
-        if not self._finishing or self._finishing[0][0] == math.inf:
-            return None
-        return self._finishing[0][0]
+        """Return when the next task or conversion ends, in service seconds."""
+        return self._works.next_finish()
 
-    # -- the calls ---------------------------------------------------------------------------
+    # -- saying no ---------------------------------------------------------------------------
 
-    def problem(self, problem: Problem) -> Reply:
-        """Return the dialect's answer to a problem that the shell has found."""
-        return self._shapes.problem(problem)
+    def problem(self, problem: Problem, text: str | None = None) -> Reply:
+        """Return the dialect's answer to a problem."""
+        return self._shapes.problem(problem, text)
 
     def refusal(self, code: int, text: str) -> Reply:
         """Return the dialect's envelope for any code, for scripted faults."""
         return self._shapes.refusal(code, text)
 
-    def authorize(self, header: str | None) -> Reply | None:
-        """Return the refusal of a wrong `Authorization` header, None for the right one."""
+    def is_key(self, header: str | None) -> bool:
+        """True for the right `Authorization` header."""
         scheme, _, key = (header or "").partition(" ")
         given, wanted = key.strip().encode(), self._settings.api_key.encode()
-        if scheme.lower() == "bearer" and compare_digest(given, wanted):
-            return None
-        return self._shapes.problem(Problem.UNAUTHORIZED)
+        return scheme.lower() == "bearer" and compare_digest(given, wanted)
 
+    def authorize(self, header: str | None) -> Reply | None:
+        """Return the refusal of a wrong `Authorization` header, None for the right one."""
+        return None if self.is_key(header) else self._shapes.problem(Problem.UNAUTHORIZED)
+
+    # -- the calls ---------------------------------------------------------------------------
+
+    @_refusable
     def generate(self, body: bytes, now: float) -> Reply:
         """`POST /api/v1/veo/generate` (spec: Create Task; live document 2.2).
 
         The order of the checks: rate, fields, credits, running tasks. A request over the rate
         is dropped and does not count against it (live document 2.12).
         """
-        self.settle(now)
-        if not self._within_rate(now):
-            return self._shapes.problem(Problem.RATE)
-        try:
-            order = read_order(
-                read_object(body),
-                dialect=self._settings.dialect,
-                prompt_limit=self._settings.prompt_limit,
-            )
-        except NotAnObjectError:
-            return self._shapes.problem(Problem.NOT_JSON)
-        except OrderError as error:
-            return self._shapes.problem(Problem.INVALID, str(error))
-        price = PRICES[self._settings.dialect][order.model, order.resolution]
-        if price > self._balance:
-            return self._shapes.problem(Problem.NO_CREDITS)
-        if self._running >= self._settings.max_tasks:
-            return self._shapes.problem(Problem.BUSY)
-        return self._shapes.created(self._start(order, price, now).id)
+        self._check_rate(now)
+        work = self._generate(read_object(body), Form.VEO, now)
+        return self._shapes.created(work.id)
 
+    @_refusable
+    def extend(self, body: bytes, now: float) -> Reply:
+        """`POST /api/v1/veo/extend` (live document 2.7), with the checks of `generate`."""
+        self._check_rate(now)
+        work = self._extend(read_object(body), Form.VEO, now)
+        return self._shapes.created(work.id)
+
+    @_refusable
+    def create(self, body: bytes, now: float) -> Reply:
+        """`POST /api/v1/jobs/createTask` (live document 2.13).
+
+        A conversion is no generation: it needs no room among the running tasks, and the rate
+        (2.12, "new generation requests") does not count it.
+        """
+        self.settle(now)
+        job = read_job(body)
+        if not job.kind.is_conversion:
+            self._check_rate(now)
+        try:
+            match job.kind:
+                case Kind.GENERATE:
+                    work = self._generate(job.fields, Form.JOBS, now)
+                case Kind.EXTEND:
+                    work = self._extend(job.fields, Form.JOBS, now)
+                case _:
+                    work = self._convert(job.kind, job.fields, Form.JOBS, now)
+        except OrderError as error:
+            raise spelled(error, Form.JOBS) from None
+        return jobs.created(work.id)
+
+    @_refusable
     def record_info(self, query: Mapping[str, str], now: float) -> Reply:
         """`GET /api/v1/veo/record-info` (spec: Check Status; live document 2.4)."""
-        task = self._find(query, now)
-        return task if isinstance(task, Reply) else self._shapes.record(self._view(task, now))
+        task = self._asked(query, now, Problem.UNKNOWN_RECORD)
+        return self._shapes.record(self._works.view(task, now))
 
+    @_refusable
+    def job_record(self, query: Mapping[str, str], now: float) -> Reply:
+        """`GET /api/v1/jobs/recordInfo` (live document 2.13)."""
+        task = self._asked(query, now, Problem.UNKNOWN_JOB)
+        return Reply(envelope(200, "success", jobs.record(self._works.view(task, now))))
+
+    @_refusable
     def upgrade(self, query: Mapping[str, str], now: float) -> Reply:
         """The 1080P call (spec: Get 1080P Video; live document 2.5); it is paid for once."""
-        task = self._find(query, now)
-        if isinstance(task, Reply):
-            return task
-        refused = self._refuse_upgrade(task, query, now)
-        if refused is not None:
-            return refused
-        path = task.upgrade_path or self._convert(task, now)
-        if now < task.upgrade_ready:
-            return self._shapes.problem(Problem.CONVERTING)
-        view = self._view(task, now)
-        return self._shapes.upgraded(
-            attrs.evolve(
-                view,
-                url=self.storage.url(path, now),
-                resolution="1080p",
-                completed=self._epoch + task.upgrade_ready,
-            )
-        )
+        base = self._asked(query, now, Problem.UNKNOWN_TASK)
+        if self._settings.dialect is not Dialect.SPEC and query.get("index", "0") != "0":
+            raise Refused(Problem.INVALID, "index must be 0: there is one video")
+        work = base.conversions.get(Kind.UPGRADE)
+        if work is None:
+            work = self._works.convert(Kind.UPGRADE, base, Form.VEO, now)
+        if now < work.ready:
+            raise Refused(Problem.CONVERTING)
+        view = self._works.view(work, now)
+        return self._shapes.upgraded(attrs.evolve(view, created=self._epoch + base.created))
+
+    @_refusable
+    def upgrade_4k(self, body: bytes, now: float) -> Reply:
+        """`POST /api/v1/veo/get-4k-video` (live document 2.6); it is paid for once.
+
+        One that fails says so from then on, and is not begun again.
+        """
+        self.settle(now)
+        fields = read_object(body)
+        base = self._works.find(read_target(fields).task_id, now, Problem.UNKNOWN_TASK)
+        work = base.conversions.get(Kind.UPGRADE_4K)
+        if work is None:
+            self._convert(Kind.UPGRADE_4K, fields, Form.VEO, now)
+            return self._live.upgrading_4k(base.id, is_new=True)
+        if now < work.ready:
+            return self._live.upgrading_4k(base.id, is_new=False)
+        return self._live.upgraded_4k(self._works.view(work, now))
 
     def credit(self, now: float) -> Reply:
         """`GET /api/v1/chat/credit` (live document 2.10: recorded values are decimals)."""
         self.settle(now)
-        return Reply(envelope(200, "success", float(self._balance)))
+        return Reply(envelope(200, "success", float(self.balance)))
 
+    @_refusable
     def download_url(self, body: bytes, now: float) -> Reply:
         """`POST /api/v1/common/download-url` (live document 2.10)."""
         self.settle(now)
-        try:
-            url = read_object(body).get("url")
-        except NotAnObjectError:
-            return self._shapes.problem(Problem.NOT_JSON)
+        url = read_object(body).get("url")
         origin, path = self.storage.base_url, ""
         if isinstance(url, str) and url.startswith(origin):
             path = url.removeprefix(origin).partition("?")[0]
         file = self.storage.get(path)
         if file is None or now < file.ready:
-            return self._shapes.problem(Problem.FOREIGN_URL)
+            raise Refused(Problem.FOREIGN_URL)
         if now >= file.ready + RETENTION_SECONDS:
-            return self._shapes.problem(Problem.TOO_OLD)
+            raise Refused(Problem.TOO_OLD)
         return Reply(envelope(200, "success", self.storage.url(path, now, fresh=True)))
 
     # -- inside ------------------------------------------------------------------------------
 
-    def _within_rate(self, now: float) -> bool:
-        if self._settings.create_rate is None:
-            return True
-        count, window = self._settings.create_rate
-        while self._creates and self._creates[0] <= now - window:
-            self._creates.popleft()
-        if len(self._creates) >= count:
-            return False
-        self._creates.append(now)
-        return True
+    def _check_rate(self, now: float) -> None:
+        self.settle(now)
+        self._works.check_rate(now)
 
-    def _start(self, order: Order, price: int, now: float) -> _Task:
-        number = len(self._tasks)
-        draw = (self._settings.seed, number)
-        live = self._settings.dialect is Dialect.LIVE
-        name = dice.digest("task", *draw)
-        task_id = name[:32] if live else f"veo_task_{name[:12]}"
-        seed = order.seed if order.seed is not None else dice.integer(*SEED_RANGE, "seed", *draw)
-        ready = now + self._generation_seconds(order, *draw)
-        if STUCK_MARKER in order.prompt:
-            ready = math.inf
-        finish = 0 if ready == math.inf else int(self._epoch + ready)
-        task = _Task(
-            id=task_id,
-            order=order,
-            seed=seed,
-            created=now,
-            ready=ready,
-            failure=failure_for(order.prompt),
-            charge=self._pay(task_id, "generate", price, order, now),
-            path=f"/v/{task_id}_{finish}.mp4" if live else f"/videos/{task_id}.mp4",
-        )
-        self._tasks[task_id] = task
-        if task.failure is None and ready < math.inf:
-            self._store(task, task.path, order.resolution, ready)
-            if order.resolution != "720p":
-                task.origin_path = f"/v/{task_id}_{finish}_origin.mp4"
-                self._store(task, task.origin_path, "720p", ready)
-        heapq.heappush(self._finishing, (ready, number, task))
-        if self._idle_since_create is not None:
-            self._idle += self._idle_since_create
-        self._idle_since_create = 0.0
-        self._running += 1
-        self._peak = max(self._peak, self._running)
-        return task
+    def _generate(self, fields: Mapping[str, object], form: Form, now: float) -> Work:
+        settings = self._settings
+        order = read_order(fields, dialect=settings.dialect, prompt_limit=settings.prompt_limit)
+        return self._works.generate(order, form, now)
 
-    def _refuse_upgrade(self, task: _Task, query: Mapping[str, str], now: float) -> Reply | None:
-        if self._settings.dialect is Dialect.LIVE and query.get("index", "0") != "0":
-            return self._shapes.problem(Problem.INVALID, "index must be 0: there is one video")
-        state = task.state(now)
-        if state is State.GENERATING:
-            return self._shapes.problem(Problem.BASE_RUNNING)
-        if state is not State.SUCCESS:
-            return self._shapes.problem(Problem.BASE_FAILED)
-        price = UPGRADE_PRICES[self._settings.dialect]
-        if task.upgrade_path is None and price > self._balance:
-            return self._shapes.problem(Problem.NO_CREDITS)
-        return None
+    def _extend(self, fields: Mapping[str, object], form: Form, now: float) -> Work:
+        base = self._works.find(read_task_id(fields), now, Problem.NO_ORIGINAL)
+        limit = self._settings.prompt_limit
+        order = read_extension(fields, base=base.order, prompt_limit=limit)
+        return self._works.extend(order, base, form, now)
 
-    def _convert(self, task: _Task, now: float) -> str:
-        low, high = bounds(self._settings.upgrade_seconds)
-        ready = now + dice.between(low, high, "upgrade", self._settings.seed, task.id)
-        live = self._settings.dialect is Dialect.LIVE
-        name = f"/p/{dice.digest('upgrade', task.id)[:32]}_{int(self._epoch + ready)}.mp4"
-        path = name if live else f"/videos/{task.id}_1080p.mp4"
-        task.upgrade_path, task.upgrade_ready = path, ready
-        self._pay(task.id, "1080p", UPGRADE_PRICES[self._settings.dialect], task.order, now)
-        self._store(task, path, "1080p", ready)
-        return path
+    def _convert(self, kind: Kind, fields: Mapping[str, object], form: Form, now: float) -> Work:
+        target = read_target(fields)
+        base = self._works.find(target.task_id, now, Problem.UNKNOWN_TASK)
+        return self._works.convert(kind, base, form, now, callback_url=target.callback_url)
 
-    def _generation_seconds(self, order: Order, *draw: object) -> float:
-        given = self._settings.generation_seconds
-        low, high = bounds(GENERATION_SECONDS[order.model] if given is None else given)
-        return dice.between(low, high, "generation", *draw)
-
-    def _store(self, task: _Task, path: str, resolution: str, ready: float) -> None:
-        order = task.order
-        width, height = self._settings.clip or FRAME_SIZES[resolution]
-        if order.shape == "9:16":
-            width, height = height, width
-        size = self._settings.video_bytes
-        content = (
-            order.prompt,
-            order.model,
-            order.generation_type,
-            order.image_urls,
-            order.watermark,
-            task.seed,
-        )
-        footage = Footage(
-            width=width,
-            height=height,
-            seconds=float(order.duration),
-            seed=int(dice.digest("content", *content, resolution)[:15], 16),
-            size=FILE_BYTES[resolution] if size is None else size,
-        )
-        self.storage.add(
-            StoredFile(
-                path=path, task_id=task.id, prompt=order.prompt, footage=footage, ready=ready
-            )
-        )
-
-    def _pay(self, task_id: str, kind: str, price: int, order: Order, now: float) -> int:
-        self._balance -= price
-        self._charges.append(
-            Charge(
-                task_id=task_id,
-                kind=kind,
-                credits=price,
-                prompt=order.prompt,
-                model=order.model,
-                at=now,
-            )
-        )
-        return len(self._charges) - 1
-
-    def _refund(self, task: _Task) -> None:
-        charge = self._charges[task.charge]
-        self._charges[task.charge] = attrs.evolve(charge, refunded=True)
-        self._balance += charge.credits
-
-    def _find(self, query: Mapping[str, str], now: float) -> _Task | Reply:
+    def _asked(self, query: Mapping[str, str], now: float, unknown: Problem) -> Work:
         self.settle(now)
         task_id = query.get("taskId")
         if not task_id:
-            return self._shapes.problem(Problem.NO_TASK_ID)
-        task = self._tasks.get(task_id)
-        if task is None:
-            return self._shapes.problem(Problem.UNKNOWN_TASK)
-        if now >= task.created + RETENTION_SECONDS:
-            return self._shapes.problem(Problem.TOO_OLD)
-        return task
+            raise Refused(Problem.NO_TASK_ID)
+        return self._works.find(task_id, now, unknown)
 
-    def _view(self, task: _Task, now: float) -> TaskView:
-        state = task.state(now)
-        success, over = state is State.SUCCESS, state is not State.GENERATING
-        origin = task.origin_path
-        return TaskView(
-            task_id=task.id,
-            order=task.order,
-            state=state,
-            seed=task.seed,
-            resolution=task.order.resolution,
-            created=self._epoch + task.created,
-            completed=self._epoch + task.ready if over else None,
-            url=self.storage.url(task.path, now) if success else None,
-            origin_url=self.storage.url(origin, now) if success and origin is not None else None,
-            failure=task.failure if over else None,
-            credits=self._charges[task.charge].credits,
-        )
-
-    def _count_idle(self, now: float) -> None:
-        """Add up unused slot time; it counts once a later create proves there was work."""
-        if self._idle_since_create is not None and now > self._settled:
-            free = self._settings.max_tasks - self._running
-            self._idle_since_create += free * (now - self._settled)
-        self._settled = max(self._settled, now)
+    def _callback(self, work: Work, now: float) -> Mapping[str, object]:
+        view = self._works.view(work, now)
+        return jobs.callback(view) if work.form is Form.JOBS else self._shapes.callback(view)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Final, Literal, TypeVar
 
 import attrs
-from attrs.validators import ge, gt, in_, min_len
+from attrs.validators import ge, gt, in_, min_len, optional
 
 from veo_async.simulator.records import Dialect
 
@@ -189,7 +189,7 @@ class Settings:
         default="D6", validator=in_(("D2", "D3", "D4", "D6", "schema"))
     )
     retry_after: float | None = None
-    webhook_key: str | None = None
+    webhook_key: str | None = attrs.field(default=None, validator=optional(min_len(1)))
     webhook_spacing: float = attrs.field(default=30.0, validator=ge(0))
     epoch: datetime = attrs.field(default=None, converter=_dated)
 

@@ -1,117 +1,33 @@
-"""The JSON of the two dialects, and the words of their errors."""
+"""The JSON of the two dialects. That of the newer calls of the live service is in `jobs.py`."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from enum import Enum, auto
 from http import HTTPStatus
-from typing import Final
+from typing import Final, TypeAlias
 
-from veo_async.simulator.records import Dialect, Failure, Reply, State, TaskView
+import attrs
+
+from veo_async.simulator.problems import (
+    AT_THE_DOOR,
+    CONVERTING_422,
+    LIVE_PROBLEMS,
+    SPEC_PROBLEMS,
+    Problem,
+)
+from veo_async.simulator.records import Dialect, Kind, Reply, State, TaskView
 from veo_async.simulator.settings import Settings
 
+# Literal texts of the live document, 2.6 and 2.8.
+_CONVERTING_4K: Final = (
+    "4k is processing. It should be ready in 5-10 minutes. Please check back shortly."
+)
+_CONVERTED_4K: Final = "The video has been generated successfully"
+_GENERATED: Final = "Veo3.1 video generated successfully"
+_EXTENDED: Final = "Veo3.1 video extension successful"
 
-class Problem(Enum):
-    """Everything the service refuses, whatever the dialect calls it."""
-
-    UNAUTHORIZED = auto()
-    NOT_JSON = auto()
-    TOO_LARGE = auto()
-    INVALID = auto()
-    NO_CREDITS = auto()
-    RATE = auto()
-    BUSY = auto()
-    NO_TASK_ID = auto()
-    UNKNOWN_TASK = auto()
-    TOO_OLD = auto()
-    GENERATING = auto()
-    BASE_RUNNING = auto()
-    BASE_FAILED = auto()
-    CONVERTING = auto()
-    FOREIGN_URL = auto()
-    NO_ENDPOINT = auto()
-    NO_METHOD = auto()
-
-
-# Codes from the spec (Error Codes); its texts are prose, so these are ours. 404, 405 and 413 are
-# not in its table: they are what HTTP has for these cases.
-_SPEC_PROBLEMS: Final[Mapping[Problem, tuple[int, str]]] = {
-    Problem.UNAUTHORIZED: (401, "Unauthorized: invalid API key"),
-    Problem.NOT_JSON: (400, "Request body must be a JSON object"),
-    Problem.TOO_LARGE: (413, "Request body is too large"),
-    Problem.INVALID: (422, "Validation error"),
-    Problem.NO_CREDITS: (402, "Insufficient credits"),
-    Problem.RATE: (429, "Rate limited: too many requests"),
-    Problem.BUSY: (429, "Rate limited: too many concurrent tasks"),
-    Problem.NO_TASK_ID: (422, "taskId is required"),
-    Problem.UNKNOWN_TASK: (404, "Task not found"),
-    Problem.TOO_OLD: (404, "Task not found"),
-    Problem.GENERATING: (400, "Processing: task still generating"),
-    Problem.BASE_RUNNING: (400, "Processing: task still generating"),
-    Problem.BASE_FAILED: (422, "Task failed: there is no video to convert"),
-    Problem.CONVERTING: (400, "Processing: 1080P conversion in progress"),
-    Problem.FOREIGN_URL: (422, "url is not a file of this service"),
-    Problem.NO_ENDPOINT: (404, "Not found"),
-    Problem.NO_METHOD: (405, "Method not allowed"),
-}
-
-# Literal texts of the live document, section 4, unless noted.
-_LIVE_PROBLEMS: Final[Mapping[Problem, tuple[int, str]]] = {
-    **_SPEC_PROBLEMS,
-    Problem.UNAUTHORIZED: (401, "You do not have access permissions"),
-    Problem.NO_CREDITS: (402, "The current credits are insufficient. Please top up."),
-    Problem.RATE: (429, "Rate limit exceeded"),  # section 5: the generic page's words
-    Problem.BUSY: (429, "Rate limit exceeded"),
-    Problem.NO_TASK_ID: (400, "taskId parameter is required"),
-    Problem.UNKNOWN_TASK: (422, "record is null"),
-    Problem.TOO_OLD: (422, "Temporarily supports records within 14 days."),
-    Problem.BASE_RUNNING: (422, "record status is not success"),
-    Problem.BASE_FAILED: (422, "record status is not success"),
-    Problem.CONVERTING: (
-        400,
-        "1080P is processing. It should be ready in 1-2 minutes. Please check back shortly.",
-    ),
-    Problem.FOREIGN_URL: (422, "url is wrong"),
-}
-
-# Section 2.5 knows only that the 422 "contains 'generate'"; the sentence is ours.
-_CONVERTING_422: Final = (422, "The 1080P record is being generated, please try again later.")
-
-# What fails before the service looks at the request keeps its HTTP status in either dialect:
-# section 2.12 documents HTTP 429, and the rest is plain HTTP.
-_ALWAYS_HTTP: Final = frozenset({404, 405, 413, 429})
-
-MARKERS: Final[Mapping[str, Failure]] = {
-    # Live document, section 4: rows about `errorCode`; 501 has no literal text there.
-    "[fail]": Failure(501, "Generation failed."),
-    "[early]": Failure(501, "Generation failed before it started.", State.FAILED),
-    "[error]": Failure(500, "Internal Error, Please try again later."),
-    "[timeout]": Failure(500, "Internal Error - Timeout"),
-    "[policy]": Failure(400, "Your prompt was flagged by Website as violating content policies."),
-    "[language]": Failure(400, "Only English prompts are supported at this time."),
-    "[image]": Failure(
-        400,
-        "Failed to fetch the image. Kindly verify any access limits set by you or your service "
-        "provider.",
-    ),
-    "[unsafe]": Failure(400, "public error unsafe image upload."),
-    "[audio]": Failure(400, "The Google model was unable to generate audio for this request."),
-    "[person]": Failure(422, "failed"),
-    "[rejected]": Failure(
-        422,
-        "Your request was rejected by Flow(<original error>). You may consider using our other "
-        "fallback channels, which are likely to succeed. Please refer to the documentation.",
-    ),
-}
-"""Prompts that contain one of these fail, free of charge, once their generation time is over."""
-
-STUCK_MARKER: Final = "[stuck]"
-"""A prompt that contains this is accepted and never finishes."""
-
-
-def failure_for(prompt: str) -> Failure | None:
-    """Return the failure that `prompt` asks for."""
-    return next((failure for marker, failure in MARKERS.items() if marker in prompt), None)
+# `unknown_task`: what is asked about a task answers so, what is asked of it does not (section 5).
+_UNKNOWN: Final = frozenset({Problem.UNKNOWN_RECORD, Problem.UNKNOWN_JOB})
 
 
 def envelope(code: int, msg: str, data: object) -> dict[str, object]:
@@ -139,7 +55,7 @@ class SpecShapes:
 
     def problem(self, problem: Problem, text: str | None = None) -> Reply:
         """Spec: Error Codes."""
-        code, words = _SPEC_PROBLEMS[problem]
+        code, words = SPEC_PROBLEMS[problem]
         return self.refusal(code, text or words)
 
     def refusal(self, code: int, text: str) -> Reply:
@@ -193,21 +109,26 @@ class LiveShapes:
 
     def problem(self, problem: Problem, text: str | None = None) -> Reply:
         """Live document, section 4."""
-        code, words = _LIVE_PROBLEMS[problem]
-        if problem is Problem.CONVERTING and self._settings.converting_code == _CONVERTING_422[0]:
-            code, words = _CONVERTING_422
-        return self.refusal(code, text or words)
+        if problem in _UNKNOWN and self._settings.unknown_task == "null":
+            return Reply(envelope(200, "success", None))
+        code, words = LIVE_PROBLEMS[problem]
+        if problem is Problem.CONVERTING and self._settings.converting_code == CONVERTING_422[0]:
+            code, words = CONVERTING_422
+        reply = self.refusal(code, text or words)
+        return attrs.evolve(reply, http=code) if problem in AT_THE_DOOR else reply
 
-    def refusal(self, code: int, text: str) -> Reply:
-        """An error envelope of any code."""
-        real = self._settings.error_status == "http" or code in _ALWAYS_HTTP
-        after = self._settings.retry_after if code == HTTPStatus.TOO_MANY_REQUESTS else None
+    def refusal(self, code: int, text: str, data: object = None) -> Reply:
+        """An error envelope of any code; section 2.12 documents HTTP 429."""
+        limited = code == HTTPStatus.TOO_MANY_REQUESTS
+        real = limited or self._settings.error_status == "http"
         return Reply(
-            envelope(code, text, None), http=_http(code) if real else 200, retry_after=after
+            envelope(code, text, data),
+            http=_http(code) if real else 200,
+            retry_after=self._settings.retry_after if limited else None,
         )
 
     def created(self, task_id: str) -> Reply:
-        """Live document 2.2."""
+        """Live document 2.2, 2.7."""
         return Reply(envelope(200, "success", {"taskId": task_id}))
 
     def record(self, view: TaskView) -> Reply:
@@ -215,62 +136,138 @@ class LiveShapes:
         failure = view.failure
         if failure is not None and self._settings.failure_in == "envelope":
             return self.refusal(failure.code, failure.text)
-        return Reply(
-            envelope(
-                200,
-                "success",
-                {
-                    "taskId": view.task_id,
-                    "paramJson": param_json(view),
-                    "completeTime": millis(view.completed),
-                    "response": self._response(view),
-                    "successFlag": int(view.state),
-                    "fallbackFlag": False,
-                    "createTime": millis(view.created),
-                    "errorCode": None if failure is None else failure.code,
-                    "errorMessage": None if failure is None else failure.text,
-                },
-            )
-        )
+        data: dict[str, object] = {
+            "taskId": view.task_id,
+            "paramJson": param_json(view),
+            "completeTime": self._moment(view.completed),
+            "response": self._response(view),
+            "successFlag": int(view.state),
+            "fallbackFlag": view.order.is_fallback,
+            "createTime": self._moment(view.created),
+            "errorCode": None if failure is None else failure.code,
+            "errorMessage": None if failure is None else failure.text,
+        }
+        if view.order.kind is Kind.UPGRADE_4K:
+            del data["fallbackFlag"]
+        if self._settings.result_urls == "text":
+            del data["response"]
+            data.update(self._urls(view) if view.state is State.SUCCESS else {})
+        return Reply(envelope(200, "success", data))
 
     def upgraded(self, view: TaskView) -> Reply:
         """Live document 2.5."""
         return Reply(envelope(200, "success", {"resultUrl": view.url}))
 
-    def callback(self, view: TaskView) -> dict[str, object]:
-        """Live document 2.8."""
+    def upgrading_4k(self, task_id: str, *, is_new: bool) -> Reply:
+        """Live document 2.6: the answer to the first call, and to others until it is ready."""
+        data = {"taskId": task_id, "resultUrls": None, "imageUrls": None}
+        if is_new:
+            return Reply(envelope(200, "success", data))
+        return self.refusal(422, _CONVERTING_4K, data)
+
+    def upgraded_4k(self, view: TaskView) -> Reply:
+        """Live document 2.6: the files come with a code 422."""
         if view.failure is not None:
-            data: dict[str, object] = {"taskId": view.task_id, "fallbackFlag": False}
-            return envelope(view.failure.code, view.failure.text, data)
+            return self.refusal(view.failure.code, view.failure.text)
         data = {
             "taskId": view.task_id,
-            "promptJson": param_json(view),
-            "info": {
-                "resultUrls": [view.url],
-                "originUrls": _listed(view.origin_url),
-                "resolution": view.resolution,
-            },
-            "fallbackFlag": False,
-            "creditsConsumed": view.credits,
+            "resultUrls": _listed(view.url),
+            "imageUrls": _listed(view.image_url),
         }
-        return envelope(200, "Veo3.1 video generated successfully.", data)
+        return self.refusal(422, _CONVERTED_4K, data)
 
-    @staticmethod
-    def _response(view: TaskView) -> dict[str, object] | None:
+    def callback(self, view: TaskView) -> dict[str, object]:
+        """Live document 2.8, as the copy in `callbacks` has it."""
+        if view.order.kind is Kind.UPGRADE_4K:
+            return self._callback_4k(view)
+        copy, fallback = self._settings.callbacks, view.order.is_fallback
+        data: dict[str, object] = {"taskId": view.task_id, "fallbackFlag": fallback}
+        if view.failure is not None:
+            return envelope(view.failure.code, view.failure.text, data)
+        data["info"] = {
+            "resultUrls": self._told(_listed(view.url)),
+            "originUrls": self._told(_listed(view.origin_url)),
+            "resolution": view.resolution,
+        }
+        if copy != "D2":
+            text = param_json(view)
+            data["promptJson"] = json.loads(text) if copy == "D3" else text
+        if copy == "D6":
+            data["creditsConsumed"] = view.credits
+        done = _EXTENDED if view.order.kind is Kind.EXTEND else _GENERATED
+        msg = f"{done}{' (using fallback model)' if fallback else ''}."
+        return envelope(200, msg, data)
+
+    def _callback_4k(self, view: TaskView) -> dict[str, object]:
+        copy, failure = self._settings.callbacks, view.failure
+        if failure is not None:
+            return envelope(
+                failure.code, failure.text, None if copy == "schema" else {"taskId": view.task_id}
+            )
+        urls, images = _listed(view.url), _listed(view.image_url)
+        data: dict[str, object]
+        if copy == "schema":
+            data = {
+                "task_id": view.task_id,
+                "result_urls": urls,
+                "media_ids": [view.task_id],
+                "image_urls": images,
+            }
+        else:
+            data = {"taskId": view.task_id, "info": {"resultUrls": urls, "imageUrls": images}}
+        if copy == "D6":
+            data["creditsConsumed"] = view.credits
+        return envelope(200, "4K Video generated successfully.", data)
+
+    def _told(self, urls: Sequence[str] | None) -> object:
+        """Links of a callback: a list, JSON text, or what the schema of 2.8 has for an example."""
+        if urls is not None and self._settings.callbacks == "schema":
+            return f"[{', '.join(urls)}]"
+        if urls is not None and self._settings.result_urls == "text":
+            return json.dumps(urls)
+        return urls
+
+    def _moment(self, moment: float | None) -> int | str | None:
+        if moment is None or self._settings.times == "millis":
+            return millis(moment)
+        shape = iso(moment)
+        if shape is None or self._settings.times == "iso":
+            return shape
+        return shape.replace("T", " ").removesuffix("Z")
+
+    def _urls(self, view: TaskView) -> dict[str, object]:
+        """Links at data level, as JSON text: the older shape (2.4)."""
+        every = {
+            "resultUrls": view.url,
+            "originUrls": view.origin_url,
+            "fullResultUrls": view.whole_url,
+        }
+        return {name: json.dumps([url]) for name, url in every.items() if url is not None}
+
+    def _response(self, view: TaskView) -> dict[str, object] | None:
         if view.state is not State.SUCCESS:
             return None
-        return {
+        response: dict[str, object] = {
             "taskId": view.task_id,
             "resolution": view.resolution,
             "originUrls": _listed(view.origin_url),
             "resultUrls": [view.url],
-            "fullResultUrls": None,
+            "fullResultUrls": _listed(view.whole_url),
             "hasAudioList": [True],
             "seeds": [view.seed],
         }
+        if self._settings.origin_urls == "absent":
+            response = {
+                name: value
+                for name, value in response.items()
+                if value is not None or not name.endswith("Urls")
+            }
+        if view.order.kind is Kind.UPGRADE_4K:
+            response["mediaIds"] = [view.task_id]
+        return response
 
 
-Shapes = SpecShapes | LiveShapes
+Shapes: TypeAlias = SpecShapes | LiveShapes
 
 
 def shapes_for(settings: Settings) -> Shapes:
@@ -281,13 +278,13 @@ def shapes_for(settings: Settings) -> Shapes:
 def param_json(view: TaskView) -> str:
     """The request in the service's internal names, as JSON text (live document 2.4)."""
     order = view.order
-    echo: dict[str, object] = {
-        "aspectRatio": order.ratio,
-        "enableFallback": False,
-        "enableTranslation": order.enable_translation,
-        "model": order.model,
-        "prompt": order.prompt,
-    }
+    echo: dict[str, object] = {"model": order.model, "prompt": order.prompt}
+    if order.kind is Kind.GENERATE:
+        echo["aspectRatio"] = order.ratio
+        echo["enableFallback"] = order.is_fallback
+        echo["enableTranslation"] = order.enable_translation
+    else:
+        echo["taskId"] = order.base_id
     optional: dict[str, tuple[str, object]] = {
         "callBackUrl": ("callBackUrl", order.callback_url),
         "duration": ("duration", order.duration),

@@ -23,6 +23,16 @@ _LINGER_NOT: Final = struct.pack("ii", 1, 0)
 _LOOK_SECONDS: Final = 0.05
 
 
+async def body(request: web.Request, limit: int) -> bytes | None:
+    """Read the body of a request; None where it is longer than `limit` bytes."""
+    read = bytearray()
+    while piece := await request.content.readany():
+        read += piece
+        if len(read) > limit:
+            return None
+    return bytes(read)
+
+
 def reset(request: web.BaseRequest) -> web.Response:
     """Cut the connection with a TCP reset; return what aiohttp wants to have and cannot send."""
     transport = request.transport
