@@ -184,15 +184,23 @@ def test_a_body_without_end_is_a_413(spec: Simulator) -> None:
     assert spec.ledger.charges == ()
 
 
-def test_the_live_front_door_wants_a_user_agent(spec: Simulator, live: Simulator) -> None:
-    for sim, wanted in ((live, (403, b"error code: 1010")), (spec, (401, None))):
-        connection = http.client.HTTPConnection(sim.base_url.removeprefix("http://"))
-        connection.request("GET", RECORD)  # http.client sends no User-Agent
-        answer = connection.getresponse()
-        body = answer.read()
-        connection.close()
-        assert answer.status == wanted[0]
-        assert wanted[1] in (None, body)
+@pytest.mark.parametrize(
+    ("dialect", "required", "refused"),
+    [("live", True, True), ("jobs", True, True), ("live", False, False), ("spec", True, False)],
+)
+def test_the_live_front_door_can_want_a_user_agent(
+    dialect: Any, required: bool, refused: bool
+) -> None:
+    with Simulator(dialect=dialect, time_scale=0, requires_user_agent=required) as sim:
+        for path in (RECORD, "/api/file-url-upload"):
+            connection = http.client.HTTPConnection(sim.base_url.removeprefix("http://"))
+            connection.request("GET", path)  # http.client sends no User-Agent
+            answer = connection.getresponse()
+            body = answer.read()
+            connection.close()
+            assert (answer.status == 403) is refused
+            assert (body == b"error code: 1010") is refused
+        assert sim.ledger.requests["upload"] == 1
 
 
 def test_every_post_is_in_the_ledger(spec: Simulator) -> None:

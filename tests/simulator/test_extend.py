@@ -23,6 +23,8 @@ from tests.simulator.asking import (
 )
 from veo_async.simulator import Simulator
 
+MODELS = ("lite", "fast", "quality", "veo3_lite", "veo3_fast", "veo3")
+
 
 @pytest.fixture
 def live() -> Iterator[Simulator]:
@@ -165,10 +167,12 @@ def test_a_video_that_was_made_in_4k_from_720p_can_be_extended(live: Simulator) 
         ({"taskId": None}, "taskId is required"),
         ({"taskId": 7}, "taskId must be a string"),
         ({"prompt": ""}, "prompt is required"),
-        ({"model": "veo3_fast"}, "model must be one of lite, fast, quality"),
+        ({"model": "veo3_max"}, f"model must be one of {', '.join(MODELS)}"),
         ({"seeds": 1}, "seeds must be an integer from 10000 to 99999"),
+        ({"seeds": "09999"}, "seeds must be an integer from 10000 to 99999"),
+        ({"seeds": "123456"}, "seeds must be an integer"),
         ({"watermark": 1}, "watermark must be a string"),
-        ({"callBackUrl": "x"}, "callBackUrl must be an http or https URL"),
+        ({"callBackUrl": 1}, "callBackUrl must be a string"),
     ],
 )
 def test_a_wrong_field_is_a_422_that_names_it(
@@ -177,6 +181,25 @@ def test_a_wrong_field_is_a_422_that_names_it(
     base = made(live)
     assert refused(extend(live, base, **fields)) == (422, words)
     assert len(live.ledger) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "named", "price"),
+    [
+        ("veo3_lite", "lite", 30),
+        ("veo3_fast", "fast", 60),
+        ("veo3", "quality", 250),
+        ("quality", "quality", 250),
+    ],
+)
+def test_a_model_may_have_the_name_of_a_generation(
+    live: Simulator, given: str, named: str, price: int
+) -> None:
+    longer = data(extend(live, made(live), model=given, seeds="12345", callBackUrl=""))
+    charge = live.ledger[1]
+    assert (charge.task_id, charge.model, charge.credits) == (longer["taskId"], named, price)
+    live.advance(60)
+    assert record(live, longer["taskId"])["response"]["seeds"] == [12345]
 
 
 def test_an_extension_can_be_too_dear() -> None:

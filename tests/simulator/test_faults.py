@@ -73,7 +73,12 @@ class Caller:
 async def caller() -> AsyncIterator[Caller]:
     async with (
         Simulator(
-            dialect="live", time_scale=0, generation_seconds=60, clip=(64, 36), video_bytes=SIZE
+            dialect="live",
+            time_scale=0,
+            generation_seconds=60,
+            clip=(64, 36),
+            video_bytes=SIZE,
+            result_urls_expire=True,
         ) as sim,
         aiohttp.ClientSession(auto_decompress=False) as session,
     ):

@@ -42,6 +42,12 @@ def jobs() -> Iterator[Simulator]:
 
 
 @pytest.fixture
+def documented() -> Iterator[Simulator]:
+    with Simulator(dialect="jobs", record_fields="documented", **OPTIONS) as sim:
+        yield sim
+
+
+@pytest.fixture
 def live() -> Iterator[Simulator]:
     with Simulator(dialect="live", **OPTIONS) as sim:
         yield sim
@@ -65,22 +71,95 @@ def looked(sim: Simulator, task_id: str) -> Any:
     return data(ask(sim, f"{JOB}?taskId={task_id}"))
 
 
+def echoed(job: Any) -> Any:
+    """Return the request that a recorded record repeats."""
+    param = json.loads(job["param"])
+    return {**param, "input": json.loads(param["input"])}
+
+
 def result(sim: Simulator, task_id: str) -> Any:
     return json.loads(looked(sim, task_id)["resultJson"])
 
 
-def test_a_task_from_waiting_to_success(jobs: Simulator) -> None:
-    task_id = data(
-        ask(
-            jobs,
-            CREATE,
-            {
-                "model": "veo-3-1",
-                "callBackUrl": "http://127.0.0.1:9/hook",
-                "input": {"prompt": "a boat", "model": "veo3", "aspect_ratio": "9:16"},
-            },
-        )
-    )["taskId"]
+SENT = {
+    "model": "veo-3-1",
+    "callBackUrl": "http://127.0.0.1:9/hook",
+    "input": {"prompt": "a boat", "model": "veo3", "aspect_ratio": "9:16", "seed": 7},
+}
+
+
+def test_the_recorded_fields_from_waiting_to_success() -> None:
+    with Simulator(dialect="jobs", **{**OPTIONS, "generation_seconds": 60.25}) as jobs:
+        jobs.advance(0.5)
+        task_id = data(ask(jobs, CREATE, SENT))["taskId"]
+        seen = [looked(jobs, task_id)]
+        for seconds in (3, 3, 30):
+            jobs.advance(seconds)
+            seen.append(looked(jobs, task_id))
+        assert [job == seen[0] for job in seen] == [True] * 4
+        (running, *_) = seen
+        start = running["createTime"]
+        assert start % 1000 == 500
+        param = running["param"]
+        assert param == running["paramJson"]
+        echo = json.loads(param)
+        assert json.loads(echo.pop("input")) == SENT["input"]
+        assert echo == {"model": "veo-3-1", "callBackUrl": "http://127.0.0.1:9/hook"}
+        assert running == {
+            "taskId": task_id,
+            "model": "veo-3-1",
+            "state": "waiting",
+            "param": param,
+            "resultJson": "",
+            "failCode": None,
+            "failMsg": None,
+            "costTime": None,
+            "completeTime": None,
+            "createTime": start,
+            "creditsConsumed": 250.0,
+            "operationType": "veo-3-1",
+            "successFlag": 0,
+            "paramJson": param,
+        }
+        assert isinstance(running["creditsConsumed"], float)
+        jobs.advance(30)
+        done = looked(jobs, task_id)
+        (url,) = done["response"]["resultUrls"]
+        assert fetched(url)[1][4:8] == b"ftyp"
+        assert done == {
+            **running,
+            "state": "success",
+            "resultJson": f'{{"resultUrls":["{url}"]}}',
+            "costTime": 60,
+            "completeTime": start + 60_250,
+            "successFlag": 1,
+            "response": {"resultUrls": [url]},
+        }
+
+
+def test_the_recorded_fields_of_a_failed_task(jobs: Simulator) -> None:
+    job = looked(jobs, created(jobs, prompt="[policy]"))
+    assert (job["state"], job["successFlag"], job["failCode"]) == ("fail", 3, "400")
+    assert job["failMsg"].startswith("Your prompt was flagged")
+    assert (job["resultJson"], job["creditsConsumed"], jobs.ledger.spent) == (None, 0.0, 0)
+    assert "response" not in job
+
+
+@pytest.mark.parametrize("resolution", ["1080p", "4k"])
+def test_the_recorded_response_has_the_file_that_was_asked_for(
+    jobs: Simulator, resolution: str
+) -> None:
+    task_id = created(jobs, resolution=resolution)
+    assert looked(jobs, task_id)["response"] == {
+        "resultUrls": result(jobs, task_id)["data"]["result_urls"]
+    }
+    longer = created(jobs, "veo/extend", task_id=created(jobs), prompt="further")
+    assert looked(jobs, longer)["response"] == result(jobs, longer)
+
+
+def test_the_documented_fields_from_waiting_to_success(documented: Simulator) -> None:
+    jobs = documented
+    task_id = data(ask(jobs, CREATE, SENT))["taskId"]
     start = looked(jobs, task_id)["createTime"]
     seen = []
     for seconds in (0, 3, 3, 30, 24):
@@ -119,17 +198,18 @@ def test_a_task_from_waiting_to_success(jobs: Simulator) -> None:
     assert start % 1000 == 0
 
 
-def test_a_failed_task(jobs: Simulator) -> None:
+def test_the_documented_fields_of_a_failed_task(documented: Simulator) -> None:
+    jobs = documented
     job = looked(jobs, created(jobs, prompt="[policy]"))
     assert (job["state"], job["failCode"], job["resultJson"]) == ("fail", "400", "")
     assert job["failMsg"].startswith("Your prompt was flagged")
     assert (job["creditsConsumed"], jobs.ledger.spent) == (0, 0)
 
 
-def test_a_stuck_task_stays_below_a_hundred(jobs: Simulator) -> None:
-    task_id = data(ordered(jobs, prompt="[stuck]"))["taskId"]
-    jobs.advance(10_000)
-    job = looked(jobs, task_id)
+def test_a_stuck_task_stays_below_a_hundred(documented: Simulator) -> None:
+    task_id = data(ordered(documented, prompt="[stuck]"))["taskId"]
+    documented.advance(10_000)
+    job = looked(documented, task_id)
     assert (job["state"], job["progress"]) == ("generating", 99)
 
 
@@ -175,12 +255,12 @@ def test_the_companions_make_tasks_of_their_own(jobs: Simulator) -> None:
     }
     for task_id, model, given in (
         (longer, "veo/extend", {"task_id": base, "prompt": "further", "seeds": 12345}),
-        (large, "veo/get-1080p-video", {"taskId": longer}),
-        (largest, "veo/get-4k-video", {"task_id": base}),
+        (large, "veo/get-1080p-video", {"taskId": longer, "index": 0}),
+        (largest, "veo/get-4k-video", {"task_id": base, "index": 0}),
     ):
         job = looked(jobs, task_id)
-        assert job["model"] == model
-        assert json.loads(job["param"]) == {"model": model, "input": given}
+        assert job["model"] == job["operationType"] == model
+        assert echoed(job) == {"model": model, "input": given}
 
 
 def test_conversions_are_not_among_the_running_tasks() -> None:
@@ -213,7 +293,8 @@ def test_a_video_that_went_through_1080p_cannot_be_extended(jobs: Simulator) -> 
     [
         ("veo-3-1", {"prompt": ""}, 422, "prompt is required"),
         ("veo-3-1", {"model": "fast"}, 422, "model must be one of veo3, veo3_fast, veo3_lite"),
-        ("veo-3-1", {"aspect_ratio": "1:1"}, 422, "aspect_ratio must be one of 16:9, 9:16, Auto"),
+        ("veo-3-1", {"aspect_ratio": "1:1"}, 422, "Ratio error"),
+        ("veo-3-1", {"aspect_ratio": 1}, 422, "aspect_ratio must be a string"),
         ("veo-3-1", {"image_urls": "x"}, 422, "image_urls must be a list of URLs"),
         (
             "veo-3-1",
@@ -226,8 +307,8 @@ def test_a_video_that_went_through_1080p_cannot_be_extended(jobs: Simulator) -> 
         ("veo/extend", {"prompt": "x"}, 422, "task_id is required"),
         ("veo/extend", {"task_id": "0", "prompt": "x"}, 404, "The original task was not found"),
         ("veo/get-1080p-video", {}, 422, "task_id is required"),
-        ("veo/get-1080p-video", {"taskId": "0"}, 422, "record is null"),
-        ("veo/get-4k-video", {"task_id": "0"}, 422, "record is null"),
+        ("veo/get-1080p-video", {"taskId": "0"}, 422, "Record does not exist"),
+        ("veo/get-4k-video", {"task_id": "0"}, 422, "Record does not exist"),
     ],
 )
 def test_a_wrong_input_is_a_422_in_the_words_of_this_form(
@@ -258,13 +339,20 @@ def test_a_wrong_body(jobs: Simulator, body: object, code: int, words: str) -> N
     assert [(post.kind, post.outcome) for post in jobs.ledger.posts] == [("generate", "refused")]
 
 
-def test_names_of_the_other_form_are_ignored(jobs: Simulator) -> None:
-    job = looked(jobs, created(jobs, aspectRatio="9:16", seeds="x", seed=1, enable_fallback=False))
+def test_names_of_the_other_form_are_ignored(documented: Simulator, jobs: Simulator) -> None:
+    given = {"aspectRatio": "9:16", "seeds": "x", "seed": 1, "enable_fallback": False}
+    job = looked(documented, created(documented, **given))
     assert json.loads(job["param"])["input"] == {
         "prompt": "a boat",
         "model": "veo3_fast",
         "enable_fallback": False,
     }
+    assert echoed(looked(jobs, created(jobs, **given)))["input"] == {"prompt": "a boat", **given}
+
+
+def test_the_watermark_may_have_its_echos_name(documented: Simulator) -> None:
+    job = looked(documented, created(documented, waterMark="W"))
+    assert json.loads(job["param"])["input"]["watermark"] == "W"
 
 
 def test_an_unknown_task(jobs: Simulator) -> None:
@@ -293,7 +381,7 @@ def test_a_task_is_the_same_whichever_form_asks(live: Simulator) -> None:
     for task_id in (old, new):
         (url,) = record(live, task_id)["response"]["resultUrls"]
         assert result(live, task_id)["resultUrls"] == [url]
-    assert json.loads(looked(live, old)["param"]) == {
+    assert echoed(looked(live, old)) == {
         "model": "veo-3-1",
         "input": {
             "prompt": "a boat",

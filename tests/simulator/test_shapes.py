@@ -15,7 +15,7 @@ from veo_async.simulator.shapes import shapes_for
 
 SPEC_START = datetime(2025, 11, 15, 10, 30, tzinfo=UTC)
 LIVE_START = datetime.fromtimestamp(1776728214, UTC)
-URL_TAIL = r"\?expires=\d+&serial=\d+&signature=[0-9a-f]{32}"
+SIGNED = r"\?expires=\d+&serial=\d+&signature=[0-9a-f]{32}"
 
 
 def finished(service: Service, **fields: object) -> tuple[str, Any]:
@@ -49,7 +49,7 @@ def test_spec_status_answer() -> None:
     """The sample, except that the base video is 720p and has a signed URL."""
     task_id, body = finished(spec(), prompt="A cinematic landscape", aspectRatio="16:9")
     url = body["data"].pop("videoUrl")
-    assert re.fullmatch(rf"https://storage\.test/videos/{task_id}\.mp4{URL_TAIL}", url)
+    assert re.fullmatch(rf"https://storage\.test/videos/{task_id}\.mp4{SIGNED}", url)
     assert body == {
         "code": 200,
         "msg": "success",
@@ -101,7 +101,7 @@ def test_spec_1080p_answer() -> None:
     }
     ready: Any = service.upgrade(query, 460).body
     url = ready["data"].pop("videoUrl")
-    assert re.fullmatch(rf"https://storage\.test/videos/{task_id}_1080p\.mp4{URL_TAIL}", url)
+    assert re.fullmatch(rf"https://storage\.test/videos/{task_id}_1080p\.mp4{SIGNED}", url)
     assert ready == {
         "code": 200,
         "msg": "success",
@@ -141,7 +141,7 @@ def test_live_create_answer() -> None:
 def test_live_success() -> None:
     task_id, body = finished(live(), prompt="A paper boat", model="veo3_fast", seeds=61668)
     (url,) = body["data"]["response"].pop("resultUrls")
-    assert re.fullmatch(rf"https://storage\.test/v/{task_id}_1776728275\.mp4{URL_TAIL}", url)
+    assert url == f"https://storage.test/v/{task_id}_1776728275.mp4"
     param = body["data"].pop("paramJson")
     assert param == (
         '{"aspectRatio":"16:9","enableFallback":false,"enableTranslation":true,'
@@ -175,7 +175,7 @@ def test_live_times_are_whole_seconds() -> None:
     assert body["data"]["completeTime"] == 1776728275000
 
 
-def test_live_while_running_has_every_key_with_null() -> None:
+def test_live_while_running_has_every_key_with_nothing_in_it() -> None:
     service = live()
     task_id, _ = finished(service, prompt="A paper boat")
     assert service.record_info({"taskId": task_id}, 5).body == {
@@ -191,7 +191,7 @@ def test_live_while_running_has_every_key_with_null() -> None:
             "fallbackFlag": False,
             "createTime": 1776728214000,
             "errorCode": None,
-            "errorMessage": None,
+            "errorMessage": "",
         },
     }
 
@@ -247,6 +247,27 @@ def test_live_echo_of_every_field() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("sent", "shown"),
+    [
+        ({"waterMark": "W"}, "W"),
+        ({"watermark": "W", "waterMark": "V"}, "W"),
+        ({"waterMark": None}, None),
+    ],
+)
+def test_live_watermark_may_have_its_echos_name(sent: dict[str, Any], shown: str | None) -> None:
+    _, body = finished(live(), prompt="x", **sent)
+    assert json.loads(body["data"]["paramJson"]).get("waterMark") == shown
+
+
+@pytest.mark.parametrize("given", ["playground", "", "ftp://x", "https://client.example/h"])
+def test_live_callback_url_is_any_text_and_called_where_it_is_a_url(given: str) -> None:
+    service = live()
+    _, body = finished(service, prompt="x", callBackUrl=given)
+    assert json.loads(body["data"]["paramJson"])["callBackUrl"] == given
+    assert len(service.take_due(400)) == given.startswith("https")
+
+
 def test_live_drawn_seed_has_five_digits_and_stays() -> None:
     service = live()
     seeds: set[int] = set()
@@ -267,7 +288,7 @@ def test_live_higher_resolution_keeps_an_original() -> None:
     (origin,) = response["originUrls"]
     (result,) = response["resultUrls"]
     assert f"/v/{task_id}_" in origin
-    assert origin.partition("?")[0] != result.partition("?")[0]
+    assert origin != result
 
 
 def test_live_1080p_answer() -> None:
@@ -284,7 +305,7 @@ def test_live_1080p_answer() -> None:
     ready: Any = service.upgrade({"taskId": task_id}, 460).body
     url = ready["data"].pop("resultUrl")
     assert ready == {"code": 200, "msg": "success", "data": {}}
-    assert re.fullmatch(rf"https://storage\.test/p/[0-9a-f]{{32}}_1776728674\.mp4{URL_TAIL}", url)
+    assert re.fullmatch(r"https://storage\.test/p/[0-9a-f]{32}_1776728674\.mp4", url)
 
 
 def test_live_webhook_success() -> None:
@@ -339,7 +360,9 @@ def test_live_webhook_failure() -> None:
         (Problem.RATE, 429, 429, 429, "Rate limit exceeded"),
         (Problem.BUSY, 429, 429, 429, "Rate limit exceeded"),
         (Problem.NO_TASK_ID, 422, 200, 400, "taskId parameter is required"),
-        (Problem.UNKNOWN_TASK, 404, 200, 422, "record is null"),
+        (Problem.UNKNOWN_RECORD, 404, 200, 422, "Record not found for taskId: "),
+        (Problem.UNKNOWN_JOB, 404, 200, 422, "recordInfo is null"),
+        (Problem.UNKNOWN_TASK, 404, 200, 422, "Record does not exist"),
         (Problem.TOO_OLD, 404, 200, 422, "Temporarily supports records within 14 days."),
         (Problem.GENERATING, 400, 200, 400, None),
         (Problem.BASE_RUNNING, 400, 200, 422, "record status is not success"),

@@ -109,11 +109,11 @@ def test_what_cannot_be_converted(live: Simulator) -> None:
     )
     live.advance(60)
     for fields, code, words in (
-        ({"taskId": "0" * 32}, 422, "record is null"),
+        ({"taskId": "0" * 32}, 422, "Record does not exist"),
         ({}, 422, "taskId is required"),
         ({"taskId": running, "index": 1}, 422, "index must be 0: there is one video"),
         ({"taskId": running, "index": "0"}, 422, "index must be an integer"),
-        ({"taskId": running, "callBackUrl": "x"}, 422, "callBackUrl must be an http or https URL"),
+        ({"taskId": running, "callBackUrl": 1}, 422, "callBackUrl must be a string"),
     ):
         assert refused(ask(live, UPGRADE_4K, fields)) == (code, words)
     live.advance(14 * 24 * 3600)

@@ -87,7 +87,9 @@ def test_the_recorded_answer_in_every_dialect(dialect: Dialect) -> None:
     ("body", "name", "mime"),
     [
         (PNG, "picture", "image/png"),
-        (b"\xff\xd8\xff\xe0rest", "x.bin", "image/jpeg"),
+        (b"\xff\xd8\xff\xe0rest", "x", "image/jpeg"),
+        (b"\xff\xd8\xff\xe0rest", "x.PNG", "image/png"),
+        (b"\xff\xd8\xff\xe0rest", "x.bin", "application/octet-stream"),
         (b"RIFF\0\0\0\0WEBPrest", "x", "image/webp"),
         (b"\0\0\0\x18ftypisom", "x", "video/mp4"),
         (b"words", "x.txt", "text/plain"),
@@ -95,7 +97,7 @@ def test_the_recorded_answer_in_every_dialect(dialect: Dialect) -> None:
         (b"", "x.png", "image/png"),
     ],
 )
-def test_the_type_is_what_is_in_it_or_what_it_is_called(
+def test_the_type_is_what_it_is_called_or_what_is_in_it(
     sim: Simulator, body: bytes, name: str, mime: str
 ) -> None:
     data = ask(sim, STREAM, **form(body, name, uploadPath="a"))[1]["data"]
@@ -201,6 +203,36 @@ def test_an_upload_by_url_fetches_from_this_machine(sim: Simulator) -> None:
     )
 
 
+def test_an_upload_by_url_is_called_what_the_request_says(sim: Simulator) -> None:
+    first = put(sim, fileName="frame.png")["downloadUrl"]
+    fields = {"fileUrl": first, "uploadPath": "b", "fileName": "start.png"}
+    stored = ask(sim, URL, fields)[1]["data"]
+    assert stored["fileName"] == "start.png"
+    assert stored["downloadUrl"] == f"{sim.files_url}/kieai/100001/b/start.png"
+    assert fetched(stored["downloadUrl"])[1] == PNG
+
+
+@pytest.mark.parametrize("fault", [None, "upload:status=500", "upload:unknown", "upload:garbage"])
+def test_its_answers_name_no_charset(sim: Simulator, fault: str | None) -> None:
+    if fault is not None:
+        sim.add_fault(fault)
+
+    def kind(path: str, method: str) -> str:
+        headers = {"Authorization": f"Bearer {sim.api_key}"}
+        request = urllib.request.Request(sim.base_url + path, method=method, headers=headers)
+        try:
+            with urllib.request.urlopen(request) as answer:
+                return str(answer.headers["Content-Type"])
+        except urllib.error.HTTPError as error:
+            with error:
+                return str(error.headers["Content-Type"])
+
+    assert {kind(path, method) for path in (STREAM, URL) for method in ("GET", "POST")} == {
+        "application/json"
+    }
+    assert kind("/api/v1/chat/credit", "GET") == "application/json;charset=UTF-8"
+
+
 def test_a_silent_host_is_given_up() -> None:
     silent = threading.Event()
 
@@ -274,6 +306,24 @@ def test_an_image_that_is_not_there_any_more_fails_the_task(sim: Simulator) -> N
     sim.advance(DAY)
     assert record(sim, made(sim, imageUrls=[url]))["successFlag"] == 3
     assert [charge.refunded for charge in sim.ledger] == [False, True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "flag"),
+    [
+        ("frame.png", PNG, 1),
+        ("frame.png", b"\xff\xd8\xff\xe0rest", 3),
+        ("frame.jpg", b"\xff\xd8\xff\xe0rest", 1),
+        ("frame.webp", PNG, 3),
+        ("frame", PNG, 1),
+        ("frame.png", b"neither", 1),
+    ],
+)
+def test_an_image_of_another_kind_than_its_name_says_fails_the_task(
+    sim: Simulator, name: str, body: bytes, flag: int
+) -> None:
+    url = put(sim, body, fileName=name)["downloadUrl"]
+    assert record(sim, made(sim, imageUrls=[url]))["successFlag"] == flag
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import re
+import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -116,8 +117,45 @@ def test_an_unknown_task_can_be_a_success_with_no_data() -> None:
         for path in (RECORD, JOB):
             status, body = ask(sim, f"{path}?taskId=x")
             assert (status, body) == (200, {"code": 200, "msg": "success", "data": None})
-        assert refused(ask(sim, f"{UPGRADE}?taskId=x")) == (422, "record is null")
+        assert refused(ask(sim, f"{UPGRADE}?taskId=x")) == (422, "Record does not exist")
         assert refused(ask(sim, RECORD))[0] == 400
+
+
+@pytest.mark.parametrize(
+    ("choice", "record_info", "conversion"),
+    [
+        ("422", "Record not found for taskId: {task_id} x", "Record does not exist"),
+        ("record is null", "record is null", "record is null"),
+    ],
+)
+def test_an_unknown_task_is_a_422_in_recorded_or_in_documented_words(
+    choice: Any, record_info: str, conversion: str
+) -> None:
+    with live(unknown_task=choice) as sim:
+        task_id = "{task_id} x"
+        query = urllib.parse.urlencode({"taskId": task_id})
+        assert refused(ask(sim, f"{RECORD}?{query}")) == (422, record_info)
+        assert refused(ask(sim, f"{JOB}?{query}")) == (422, "recordInfo is null")
+        assert refused(ask(sim, f"{UPGRADE}?{query}")) == (422, conversion)
+        assert refused(ask(sim, UPGRADE_4K, {"taskId": task_id})) == (422, conversion)
+        known = create(sim)
+        sim.add_fault("record-info:unknown:times=1")
+        assert refused(ask(sim, f"{RECORD}?taskId={known}")) == (
+            422,
+            record_info.replace(task_id, known),
+        )
+
+
+@pytest.mark.parametrize(
+    ("code", "words"), [(400, "is processing"), (422, "generate"), (500, "Server exception")]
+)
+def test_converting_has_several_codes(code: Any, words: str) -> None:
+    with live(converting_code=code) as sim:
+        task_id = made(sim)
+        found = refused(ask(sim, f"{UPGRADE}?taskId={task_id}"))
+        assert (found[0], words in found[1]) == (code, True)
+    with live(converting_code=code, error_status="http") as sim:
+        assert ask(sim, f"{UPGRADE}?taskId={made(sim)}")[0] == code
 
 
 @pytest.mark.parametrize(
@@ -300,7 +338,8 @@ def test_the_4k_callback_of_a_video_without_4k(copy: str, has_id: bool) -> None:
         ("callbacks", "D1"),
         ("error_status", 200),
         ("failure_in", "callback"),
-        ("converting_code", 500),
+        ("converting_code", 501),
+        ("record_fields", "both"),
         ("upgrade_4k_seconds", (600, 300)),
         ("upgrade_4k_seconds", -1),
         ("webhook_key", ""),

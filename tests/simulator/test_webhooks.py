@@ -86,12 +86,23 @@ def test_a_4k_conversion_calls_back(receiver: Receiver, prompt: str, code: int) 
 
 
 @pytest.mark.parametrize("dialect", ["live", "jobs"])
-@pytest.mark.parametrize(("prompt", "code"), [("x", 200), ("[policy]", 400)])
+@pytest.mark.parametrize("fields", ["recorded", "documented"])
+@pytest.mark.parametrize(
+    ("prompt", "said"),
+    [
+        ("x", (200, "Playground task completed successfully.", "success", None)),
+        ("[policy]", (501, "Playground task failed.", "fail", "400")),
+    ],
+)
 def test_a_job_calls_back_with_its_record(
-    receiver: Receiver, dialect: Any, prompt: str, code: int
+    receiver: Receiver, dialect: Any, fields: Any, prompt: str, said: tuple[Any, ...]
 ) -> None:
     with Simulator(
-        dialect=dialect, time_scale=0, generation_seconds=60, webhook_key="secret"
+        dialect=dialect,
+        time_scale=0,
+        generation_seconds=60,
+        webhook_key="secret",
+        record_fields=fields,
     ) as sim:
         job = {"model": "veo-3-1", "callBackUrl": receiver.url, "input": {"prompt": prompt}}
         task_id = data(ask(sim, CREATE, job))["taskId"]
@@ -99,7 +110,10 @@ def test_a_job_calls_back_with_its_record(
         receiver.wait(1)
         shown = data(ask(sim, f"{JOB}?taskId={task_id}"))
     ((_, headers, body),) = receiver.came
-    assert (body["code"], body["data"]) == (code, shown)
+    came = body["data"]
+    assert (body["code"], body["msg"], came["state"], came["failCode"] or None) == said
+    assert came == {**shown, "resultJson": shown["resultJson"] or None}
+    assert json.loads(came["param"])["callBackUrl"] == receiver.url
     stamp = headers["X-Webhook-Timestamp"]
     assert headers["X-Webhook-Signature"] == sign(task_id, stamp, "secret")
 

@@ -130,8 +130,9 @@ class ApiHost:
         self._world = world
         self._intake = Intake(world, time_scale=time_scale)
         self._routes = _ROUTES[world.settings.dialect]
-        self._is_live = world.settings.dialect is not Dialect.SPEC
-        self._content_type = "application/json;charset=UTF-8" if self._is_live else _PLAIN_JSON
+        settings = world.settings
+        self._wants_user_agent = settings.is_live and settings.requires_user_agent
+        self._content_type = "application/json;charset=UTF-8" if settings.is_live else _PLAIN_JSON
 
     def app(self) -> web.Application:
         """Return the application to serve."""
@@ -148,7 +149,7 @@ class ApiHost:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         service, route = self._world.service, self._routes.get(request.path)
-        if self._is_live and "User-Agent" not in request.headers:
+        if self._wants_user_agent and "User-Agent" not in request.headers:
             self._world.count(Endpoint.UPLOAD if request.path in _UPLOADS else _endpoint(route))
             return web.Response(status=403, text="error code: 1010")  # live document 2.1
         if request.path in _UPLOADS:
@@ -185,7 +186,11 @@ class ApiHost:
             request,
             hits,
             reply,
-            _Words(world.service.refusal, world.service.problem(call.route.unknown)),
+            _Words(
+                world.service.refusal,
+                world.service.problem(call.route.unknown, task_id=task_id),
+                self._content_type,
+            ),
         )
 
     async def _upload(self, request: web.Request) -> web.StreamResponse:
@@ -193,7 +198,7 @@ class ApiHost:
         world = self._world
         world.count(Endpoint.UPLOAD)
         if request.method != "POST":
-            return self._send(intake.refusal(405, "Method not allowed"))
+            return self._send(intake.refusal(405, "Method not allowed"), _PLAIN_JSON)
         parcel = await self._intake.read(request)
         with world.lock:
             hits = world.faults.draw(Endpoint.UPLOAD, f"{parcel.name} {request.path_qs}")
@@ -205,7 +210,7 @@ class ApiHost:
         else:
             self._intake.drop(parcel)
             reply = intake.refusal(401, "Authentication failed: Invalid API Key")
-        words = _Words(intake.refusal, intake.refusal(404, "Not found"))
+        words = _Words(intake.refusal, intake.refusal(404, "Not found"), _PLAIN_JSON)
         return await self._finish(request, hits, reply, words)
 
     def _note(self, call: _Call, reply: Reply | None, prompt: str | None, hits: Hits) -> None:
@@ -223,8 +228,8 @@ class ApiHost:
             )
         )
 
-    def _send(self, reply: Reply) -> web.Response:
-        headers = {"Content-Type": self._content_type}
+    def _send(self, reply: Reply, content_type: str | None = None) -> web.Response:
+        headers = {"Content-Type": content_type or self._content_type}
         if reply.retry_after is not None:
             headers["Retry-After"] = f"{reply.retry_after:g}"
         return web.Response(body=_dump(reply), status=reply.http, headers=headers)
@@ -239,7 +244,7 @@ class ApiHost:
             await self._world.clock.sleep(hits.delay)
         fault = hits.replacing
         if fault is None:
-            return self._send(reply or words.unknown)
+            return self._send(reply or words.unknown, words.content_type)
         return await self._spoil(request, fault, reply or Reply({"code": 200}), words)
 
     async def _spoil(
@@ -263,11 +268,11 @@ class ApiHost:
     def _misleading(self, fault: Fault, reply: Reply, words: "_Words") -> web.Response:
         match fault.kind:
             case "unknown":
-                return self._send(words.unknown)
+                return self._send(words.unknown, words.content_type)
             case "status":
                 return self._status(fault, words)
             case _:
-                return self._broken(fault, reply)
+                return _broken(fault, reply, words)
 
     def _status(self, fault: Fault, words: "_Words") -> web.Response:
         code = int(fault.number)
@@ -275,17 +280,8 @@ class ApiHost:
         # What fails before the service looks at a request has the HTTP status for it.
         http = code if code in _AT_THE_DOOR else reply.http
         after = reply.retry_after if fault.retry_after is None else fault.retry_after
-        return self._send(attrs.evolve(reply, http=fault.http or http, retry_after=after))
-
-    def _broken(self, fault: Fault, reply: Reply) -> web.Response:
-        whole = _dump(reply)
-        bodies = {
-            "empty": b"",
-            "garbage": (fault.text or "\x00\xff{not: json]").encode("latin-1", "replace"),
-            "truncated_json": whole[: len(whole) // 2],
-        }
-        headers = {"Content-Type": self._content_type}
-        return web.Response(status=fault.http or 200, body=bodies[fault.kind], headers=headers)
+        reply = attrs.evolve(reply, http=fault.http or http, retry_after=after)
+        return self._send(reply, words.content_type)
 
 
 @attrs.frozen
@@ -294,6 +290,18 @@ class _Words:
 
     refusal: Callable[[int, str], Reply]
     unknown: Reply
+    content_type: str
+
+
+def _broken(fault: Fault, reply: Reply, words: _Words) -> web.Response:
+    whole = _dump(reply)
+    bodies = {
+        "empty": b"",
+        "garbage": (fault.text or "\x00\xff{not: json]").encode("latin-1", "replace"),
+        "truncated_json": whole[: len(whole) // 2],
+    }
+    headers = {"Content-Type": words.content_type}
+    return web.Response(status=fault.http or 200, body=bodies[fault.kind], headers=headers)
 
 
 _PLAIN_JSON: Final = "application/json"

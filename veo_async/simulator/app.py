@@ -42,7 +42,8 @@ class Simulator:
     ``[image]``, ``[unsafe]``, ``[audio]``, ``[person]``, ``[rejected]`` (the live dialect shows
     the texts of the live document, section 4). ``[stuck]`` never finishes. ``[no4k]`` makes a
     video that cannot be converted to 4K. An image URL on its own file host that is not there (any
-    more) has the effect of ``[image]``; other hosts are not asked.
+    more), or whose name says another kind of image than it is, has the effect of ``[image]``;
+    other hosts are not asked.
 
     Args:
         dialect: ``spec`` (the spec's paths, fields and prices), ``live`` (the live document's,
@@ -67,7 +68,11 @@ class Simulator:
             for what is usual for the model.
         upgrade_seconds: The same for a 1080P conversion.
         upgrade_4k_seconds: The same for a 4K conversion.
-        url_seconds: Life of a file URL.
+        url_seconds: Life of a file URL that expires: that of the spec's results, and of what the
+            live download-url hands out.
+        result_urls_expire: Whether the links of results are such. None for what the dialect has:
+            the live ones are without a query, the same at every call, and work as long as the
+            file is kept.
         create_rate: (requests, seconds): more creates than that are answered with 429; None for
             no such limit.
         prompt_limit: Characters of a prompt; None for no limit.
@@ -75,7 +80,7 @@ class Simulator:
             0) or ``code`` (code 400, "Processing").
         error_status: Where the live dialect has its errors: ``body`` (HTTP 200) or ``http``.
         failure_in: Where the live dialect has a failed generation: ``record`` or ``envelope``.
-        converting_code: What the live dialect says while it converts: 400 or 422.
+        converting_code: What the live dialect says while it converts: 400, 422 or 500.
         times: How the live record-info writes times: ``millis``, ``text`` (no zone; it is UTC)
             or ``iso``.
         result_urls: Where the live dialect has links: ``list``, or ``text``, the older shape (at
@@ -83,8 +88,12 @@ class Simulator:
         origin_urls: What the live dialect shows where there is no original and no whole film:
             ``null`` or ``absent``; ``array`` makes a 16:9 original for every video of another
             ratio.
-        unknown_task: What the live dialect answers to a poll of an unknown id: code ``422``, or
-            ``null`` (code 200 and no data).
+        unknown_task: What the live dialect answers to an unknown id: code ``422`` in the recorded
+            words, the documented ``record is null``, or ``null`` (a poll is answered with code
+            200 and no data).
+        record_fields: The fields of `/api/v1/jobs/recordInfo`: as ``recorded`` of another model,
+            or as ``documented``.
+        requires_user_agent: Whether a live request without a User-Agent is refused (403).
         extension_urls: Whether a finished extension has the ``whole`` film in `fullResultUrls`,
             or nothing but its ``segment``.
         callbacks: Which copy of the live document its callbacks follow: ``D2`` (no `promptJson`),
@@ -118,16 +127,19 @@ class Simulator:
         upgrade_seconds: float | tuple[float, float] = _DEFAULTS.upgrade_seconds,
         upgrade_4k_seconds: float | tuple[float, float] = _DEFAULTS.upgrade_4k_seconds,
         url_seconds: float = _DEFAULTS.url_seconds,
+        result_urls_expire: bool | None = _DEFAULTS.result_urls_expire,
         create_rate: tuple[int, float] | None = _DEFAULTS.create_rate,
         prompt_limit: int | None = _DEFAULTS.prompt_limit,
         running_as: Literal["status", "code"] = _DEFAULTS.running_as,
         error_status: Literal["body", "http"] = _DEFAULTS.error_status,
         failure_in: Literal["record", "envelope"] = _DEFAULTS.failure_in,
-        converting_code: Literal[400, 422] = _DEFAULTS.converting_code,
+        converting_code: Literal[400, 422, 500] = _DEFAULTS.converting_code,
         times: Literal["millis", "text", "iso"] = _DEFAULTS.times,
         result_urls: Literal["list", "text"] = _DEFAULTS.result_urls,
         origin_urls: Literal["null", "absent", "array"] = _DEFAULTS.origin_urls,
-        unknown_task: Literal["422", "null"] = _DEFAULTS.unknown_task,
+        unknown_task: Literal["422", "record is null", "null"] = _DEFAULTS.unknown_task,
+        record_fields: Literal["recorded", "documented"] = _DEFAULTS.record_fields,
+        requires_user_agent: bool = _DEFAULTS.requires_user_agent,
         extension_urls: Literal["whole", "segment"] = _DEFAULTS.extension_urls,
         callbacks: Literal["D2", "D3", "D4", "D6", "schema"] = _DEFAULTS.callbacks,
         retry_after: float | None = _DEFAULTS.retry_after,
@@ -147,6 +159,7 @@ class Simulator:
             upgrade_seconds=upgrade_seconds,
             upgrade_4k_seconds=upgrade_4k_seconds,
             url_seconds=url_seconds,
+            result_urls_expire=result_urls_expire,
             create_rate=create_rate,
             prompt_limit=prompt_limit,
             running_as=running_as,
@@ -157,6 +170,8 @@ class Simulator:
             result_urls=result_urls,
             origin_urls=origin_urls,
             unknown_task=unknown_task,
+            record_fields=record_fields,
+            requires_user_agent=requires_user_agent,
             extension_urls=extension_urls,
             callbacks=callbacks,
             retry_after=retry_after,

@@ -117,7 +117,7 @@ class Fault:
     - ``reset_before``, ``hang``, ``delay=SECONDS`` +, ``status=CODE``, ``html[=STATUS]``,
       ``empty``, ``redirect=URL``: as above, with bodies as storage hosts have them.
     - ``expire``: 403, and every URL of the file handed out so far is dead; ``record-info``
-      hands out a good one.
+      hands out a good one, or, where the links of results do not expire, ``download-url``.
     - ``cut_at=OFFSET`` +: the connection closes before that byte of the file, when the answer
       crosses it; ``stall_at=OFFSET`` +: no more bytes from there, and no end.
     - ``no_length`` +: no Content-Length; the closing connection ends the body.

@@ -1,17 +1,18 @@
 """Reading and judging the body of a request."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import NoReturn, cast
 from urllib.parse import urlsplit
 
 import attrs
 
-from veo_async.simulator.problems import Problem, Refused
-from veo_async.simulator.records import Dialect, Form, Kind, Order
+from veo_async.simulator.problems import RATIO_ERROR, REFERENCE_DURATION, Problem, Refused
+from veo_async.simulator.records import Dialect, Kind, Order
 from veo_async.simulator.settings import (
     CLIP_SECONDS,
-    EXTENSION_PRICES,
+    EXTENSION_MODELS,
     EXTENSION_SECONDS,
     IMAGE_LIMITS,
     MODELS,
@@ -21,6 +22,7 @@ from veo_async.simulator.settings import (
 _RATIOS = ("16:9", "9:16", "Auto")
 _RESOLUTIONS = ("720p", "1080p", "4k")
 _DURATIONS = (4, 6, 8)
+_FIVE_DIGITS = re.compile(r"[0-9]{5}")
 
 _JOB_MODELS: Mapping[str, Kind] = {
     "veo-3-1": Kind.GENERATE,
@@ -69,10 +71,17 @@ class OrderError(Refused):
 
 @attrs.frozen
 class Job:
-    """The body of `POST /api/v1/jobs/createTask`, in the names of `/api/v1/veo`."""
+    """The body of `POST /api/v1/jobs/createTask`.
+
+    Attributes:
+        kind: What it asks for.
+        fields: Its fields, in the names of `/api/v1/veo`.
+        sent: All of it as records repeat it: JSON text, in which the `input` is JSON text too.
+    """
 
     kind: Kind
     fields: Mapping[str, object]
+    sent: str
 
 
 @attrs.frozen
@@ -117,15 +126,17 @@ def read_order(
         "FIRST_AND_LAST_FRAMES_2_VIDEO" if images else "TEXT_2_VIDEO"
     )
     model = read.choice("model", MODELS[dialect]) or "veo3_fast"
-    ratio_name, seed_name = "aspectRatio", "seed"
+    ratio_name, seed_name, watermark_name = "aspectRatio", "seed", "watermark"
     resolution, duration = "720p", CLIP_SECONDS[dialect]
     if dialect is not Dialect.SPEC:
         ratio_name = read.first("aspect_ratio", "aspectRatio")
         seed_name = read.first("seeds", "seed")
+        watermark_name = read.first("watermark", "waterMark")  # the vendor's own page sends this
         resolution = read.choice("resolution", _RESOLUTIONS) or resolution
         duration = read.duration() or duration
         wants_fallback = read.flag("enableFallback") is True
-    ratio = read.choice(ratio_name, _RATIOS) or "16:9"
+    is_spec = dialect is Dialect.SPEC
+    ratio = read.choice(ratio_name, _RATIOS, None if is_spec else RATIO_ERROR) or "16:9"
     order = Order(
         prompt=prompt,
         model=model,
@@ -133,9 +144,10 @@ def read_order(
         image_urls=images,
         ratio=ratio,
         seed=read.seed(seed_name),
-        callback_url=read.url("callBackUrl"),
+        # A released client of the live service sends "playground" for it.
+        callback_url=read.url("callBackUrl") if is_spec else read.text("callBackUrl"),
         enable_translation=read.flag("enableTranslation") is not False,
-        watermark=read.text("watermark"),
+        watermark=read.text(watermark_name),
         resolution=resolution,
         duration=duration,
         named=read.named,
@@ -154,14 +166,14 @@ def read_extension(fields: Mapping[str, object], *, base: Order, prompt_limit: i
     read = _Reader(fields)
     return Order(
         prompt=read.prompt(prompt_limit),
-        model=read.choice("model", tuple(EXTENSION_PRICES)) or "fast",
+        model=EXTENSION_MODELS[read.choice("model", tuple(EXTENSION_MODELS)) or "fast"],
         generation_type="",
         image_urls=(),
         ratio=base.ratio,
-        seed=read.seed("seeds"),
-        callback_url=read.url("callBackUrl"),
+        seed=read.seed("seeds", or_text=True),
+        callback_url=read.text("callBackUrl"),
         enable_translation=True,
-        watermark=read.text("watermark"),
+        watermark=read.text(read.first("watermark", "waterMark")),
         resolution="720p",
         duration=EXTENSION_SECONDS,
         named=read.named,
@@ -179,7 +191,7 @@ def read_target(fields: Mapping[str, object]) -> Target:
     read = _Reader(fields)
     if read.integer("index"):
         raise OrderError("index", "must be 0: there is one video")
-    return Target(read.task_id(), read.url("callBackUrl"))
+    return Target(read.task_id(), read.text("callBackUrl"))
 
 
 def read_task_id(fields: Mapping[str, object]) -> str:
@@ -204,24 +216,39 @@ def read_job(body: bytes) -> Job:
     kind = _JOB_MODELS.get(_Reader(fields).choice("model", tuple(_JOB_MODELS)) or "")
     if kind is None:
         raise OrderError("model", f"is required: one of {', '.join(_JOB_MODELS)}")
-    given = fields.get("input")
-    if not isinstance(given, dict):
+    inner = fields.get("input")
+    if not isinstance(inner, dict):
         raise OrderError("input", "must be an object")
+    given = cast("dict[str, object]", inner)
     back = {wire: name for name, wire in JOB_NAMES.items()}
     unknown = _NOT_IN_JOBS if kind is Kind.GENERATE else _NOT_IN_JOBS - {"seeds"}
-    named = {
-        back.get(name, name): value
-        for name, value in cast("dict[str, object]", given).items()
-        if name not in unknown
-    }
-    return Job(kind, {**named, "callBackUrl": fields.get("callBackUrl")})
+    named = {back.get(name, name): value for name, value in given.items() if name not in unknown}
+    return Job(
+        kind,
+        {**named, "callBackUrl": fields.get("callBackUrl")},
+        packed({**fields, "input": packed(given)}),
+    )
 
 
-def spelled(error: OrderError, form: Form) -> OrderError:
-    """Return `error` in the names of the form that the request had."""
-    if form is Form.VEO:
-        return error
+def packed(value: object) -> str:
+    """Return JSON text as records have it."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def spelled_for_jobs(error: OrderError) -> OrderError:
+    """Return `error` in the names of `/api/v1/jobs`."""
     return OrderError(JOB_NAMES.get(error.field, error.field), error.rule)
+
+
+def is_web_url(value: str) -> bool:
+    """True for an http or https URL."""
+    try:
+        parts = urlsplit(value)
+        _ = parts.port  # raises for a port that is no number
+    except ValueError:
+        return False
+    blank = any(character.isspace() for character in value)
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and not blank
 
 
 def _check_mode(order: Order, dialect: Dialect) -> None:
@@ -235,21 +262,11 @@ def _check_mode(order: Order, dialect: Dialect) -> None:
         if order.model == "veo3":
             raise OrderError("model", f"must be veo3_fast or veo3_lite for {mode}")
         if order.duration != CLIP_SECONDS[dialect]:
-            raise OrderError("duration", f"must be {CLIP_SECONDS[dialect]} for {mode}")
+            raise Refused(Problem.INVALID, REFERENCE_DURATION)
 
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
-
-
-def _is_web_url(value: str) -> bool:
-    try:
-        parts = urlsplit(value)
-        _ = parts.port  # raises for a port that is no number
-    except ValueError:
-        return False
-    blank = any(character.isspace() for character in value)
-    return parts.scheme in {"http", "https"} and bool(parts.hostname) and not blank
 
 
 class _Reader:
@@ -281,9 +298,11 @@ class _Reader:
             raise OrderError("prompt", f"must have at most {limit} characters")
         return value
 
-    def choice(self, name: str, allowed: tuple[str, ...]) -> str | None:
+    def choice(self, name: str, allowed: tuple[str, ...], words: str | None = None) -> str | None:
         value = self.text(name)
         if value is not None and value not in allowed:
+            if words is not None:
+                raise Refused(Problem.INVALID, words)
             raise OrderError(name, f"must be one of {', '.join(allowed)}")
         return value
 
@@ -305,9 +324,10 @@ class _Reader:
             raise OrderError(name, "must be an integer")
         return value
 
-    def seed(self, name: str) -> int | None:
-        value = self.integer(name)
-        low, high = SEED_RANGE
+    def seed(self, name: str, *, or_text: bool = False) -> int | None:
+        text, (low, high) = self._fields.get(name), SEED_RANGE
+        is_text = or_text and isinstance(text, str) and _FIVE_DIGITS.fullmatch(text)
+        value = int(str(text)) if is_text else self.integer(name)
         if value is not None and not low <= value <= high:
             raise OrderError(name, f"must be an integer from {low} to {high}")
         return value
@@ -320,7 +340,7 @@ class _Reader:
 
     def url(self, name: str) -> str | None:
         value = self.text(name)
-        if value is not None and not _is_web_url(value):
+        if value is not None and not is_web_url(value):
             raise OrderError(name, "must be an http or https URL")
         return value
 
@@ -332,7 +352,7 @@ class _Reader:
             raise OrderError("imageUrls", "must be a list of URLs")
         urls: list[str] = []
         for item in cast("list[object]", value):
-            if not isinstance(item, str) or not _is_web_url(item):
+            if not isinstance(item, str) or not is_web_url(item):
                 raise OrderError("imageUrls", "must contain http or https URLs only")
             urls.append(item)
         return tuple(urls)

@@ -40,12 +40,14 @@ class Refused(Exception):  # noqa: N818  it is an answer, not an error of this p
     Args:
         problem: Why.
         text: Words to use in place of the dialect's.
+        task_id: The task it is about, for words that name it.
     """
 
-    def __init__(self, problem: Problem, text: str | None = None) -> None:
+    def __init__(self, problem: Problem, text: str | None = None, *, task_id: str = "") -> None:
         super().__init__(problem, text)
         self.problem: Problem = problem
         self.text: str | None = text
+        self.task_id: str = task_id
 
 
 # Codes from the spec (Error Codes); its texts are prose, so these are ours. 404, 405 and 413 are
@@ -83,9 +85,10 @@ LIVE_PROBLEMS: Final[Mapping[Problem, tuple[int, str]]] = {
     Problem.RATE: (429, "Rate limit exceeded"),  # section 5: the generic page's words
     Problem.BUSY: (429, "Rate limit exceeded"),
     Problem.NO_TASK_ID: (400, "taskId parameter is required"),
-    Problem.UNKNOWN_RECORD: (422, "record is null"),
+    # Recorded in September 2026; section 4 has the documented text, `RECORD_IS_NULL`.
+    Problem.UNKNOWN_RECORD: (422, "Record not found for taskId: {task_id}"),
     Problem.UNKNOWN_JOB: (422, "recordInfo is null"),  # section 2.13
-    Problem.UNKNOWN_TASK: (422, "record is null"),
+    Problem.UNKNOWN_TASK: (422, "Record does not exist"),
     Problem.TOO_OLD: (422, "Temporarily supports records within 14 days."),
     Problem.BASE_RUNNING: (422, "record status is not success"),
     Problem.BASE_FAILED: (422, "record status is not success"),
@@ -96,8 +99,24 @@ LIVE_PROBLEMS: Final[Mapping[Problem, tuple[int, str]]] = {
     Problem.FOREIGN_URL: (422, "url is wrong"),
 }
 
-CONVERTING_422: Final = (422, "The 1080P record is being generated, please try again later.")
-"""Section 2.5 knows only that this 422 "contains 'generate'"; the sentence is ours."""
+RECORD_IS_NULL: Final = (422, "record is null")
+"""Section 4: what the documents list for an unknown id."""
+
+CONVERTING_TEXTS: Final[Mapping[int, str]] = {
+    # Section 2.5 knows only that this 422 "contains 'generate'"; the sentence is ours.
+    422: "The 1080P record is being generated, please try again later.",
+    # The same section: a 500 "early in processing". The words were recorded on another call.
+    500: "Server exception, please try again later",
+}
+"""What else than the 400 of the table is said while a video is converted."""
+
+RATIO_ERROR: Final = "Ratio error"
+"""What the live service says to an aspect ratio there is not."""
+
+REFERENCE_DURATION: Final = (
+    "Invalid duration. Veo 3.1 reference-to-video currently only supports 8-second generation."
+)
+"""What the live service says to 4 and 6 s in reference mode."""
 
 AT_THE_DOOR: Final = frozenset({Problem.TOO_LARGE, Problem.NO_ENDPOINT, Problem.NO_METHOD})
 """Found before the service looks at the request: these keep their HTTP status in any dialect."""

@@ -19,13 +19,6 @@ class Dialect(StrEnum):
     JOBS = "jobs"
 
 
-class Form(StrEnum):
-    """Which of its two families of calls made a task: ``/api/v1/veo`` or ``/api/v1/jobs``."""
-
-    VEO = "veo"
-    JOBS = "jobs"
-
-
 class Kind(StrEnum):
     """What a task or a payment is for."""
 
@@ -77,6 +70,8 @@ class Order:
         kind: What it is for.
         base_id: The task whose video is extended or converted.
         is_fallback: Whether the fallback model makes it (live document 2.2: needs 16:9).
+        sent: The body of ``/api/v1/jobs/createTask``, as records repeat it; None where a call of
+            ``/api/v1/veo`` made the task.
     """
 
     prompt: str
@@ -94,6 +89,7 @@ class Order:
     kind: Kind = Kind.GENERATE
     base_id: str | None = None
     is_fallback: bool = False
+    sent: str | None = None
 
     @property
     def made_at(self) -> str:

@@ -12,8 +12,9 @@ from typing import Concatenate, ParamSpec
 
 import attrs
 
-from veo_async.simulator import jobs
+from veo_async.simulator.jobs import JobShapes
 from veo_async.simulator.orders import (
+    Job,
     OrderError,
     read_extension,
     read_job,
@@ -21,10 +22,10 @@ from veo_async.simulator.orders import (
     read_order,
     read_target,
     read_task_id,
-    spelled,
+    spelled_for_jobs,
 )
 from veo_async.simulator.problems import Problem, Refused
-from veo_async.simulator.records import Callback, Charge, Dialect, Form, Kind, Reply
+from veo_async.simulator.records import Callback, Charge, Kind, Reply
 from veo_async.simulator.settings import RETENTION_SECONDS, Settings
 from veo_async.simulator.shapes import LiveShapes, envelope, shapes_for
 from veo_async.simulator.storage import Storage
@@ -45,7 +46,7 @@ def _refusable(
         try:
             return call(service, *args, **options)
         except Refused as refused:
-            return service.problem(refused.problem, refused.text)
+            return service.problem(refused.problem, refused.text, task_id=refused.task_id)
 
     return answer
 
@@ -63,12 +64,14 @@ class Service:
         self._shapes = shapes_for(settings)
         # Only the live service converts to 4K; the shell routes nothing there otherwise.
         self._live = LiveShapes(settings)
+        self._jobs = JobShapes(settings)
         self._epoch = settings.epoch.timestamp()
         self.storage: Storage = Storage(
             secret=f"{settings.seed}",
             epoch=self._epoch,
             ttl=settings.url_seconds,
             retention=RETENTION_SECONDS,
+            has_plain_urls=settings.has_lasting_links,
         )
         self.uploads: Uploads = Uploads(seed=settings.seed, epoch=settings.epoch)
         self._works = Works(settings, self.storage, self.uploads)
@@ -131,9 +134,9 @@ class Service:
 
     # -- saying no ---------------------------------------------------------------------------
 
-    def problem(self, problem: Problem, text: str | None = None) -> Reply:
+    def problem(self, problem: Problem, text: str | None = None, *, task_id: str = "") -> Reply:
         """Return the dialect's answer to a problem."""
-        return self._shapes.problem(problem, text)
+        return self._shapes.problem(problem, text, task_id=task_id)
 
     def refusal(self, code: int, text: str) -> Reply:
         """Return the dialect's envelope for any code, for scripted faults."""
@@ -159,14 +162,14 @@ class Service:
         is dropped and does not count against it (live document 2.12).
         """
         self._check_rate(now)
-        work = self._generate(read_object(body), Form.VEO, now)
+        work = self._generate(read_object(body), now)
         return self._shapes.created(work.id)
 
     @_refusable
     def extend(self, body: bytes, now: float) -> Reply:
         """`POST /api/v1/veo/extend` (live document 2.7), with the checks of `generate`."""
         self._check_rate(now)
-        work = self._extend(read_object(body), Form.VEO, now)
+        work = self._extend(read_object(body), now)
         return self._shapes.created(work.id)
 
     @_refusable
@@ -181,16 +184,9 @@ class Service:
         if not job.kind.is_conversion:
             self._check_rate(now)
         try:
-            match job.kind:
-                case Kind.GENERATE:
-                    work = self._generate(job.fields, Form.JOBS, now)
-                case Kind.EXTEND:
-                    work = self._extend(job.fields, Form.JOBS, now)
-                case _:
-                    work = self._convert(job.kind, job.fields, Form.JOBS, now)
+            return self._jobs.created(self._begin(job, now).id)
         except OrderError as error:
-            raise spelled(error, Form.JOBS) from None
-        return jobs.created(work.id)
+            raise spelled_for_jobs(error) from None
 
     @_refusable
     def record_info(self, query: Mapping[str, str], now: float) -> Reply:
@@ -202,17 +198,17 @@ class Service:
     def job_record(self, query: Mapping[str, str], now: float) -> Reply:
         """`GET /api/v1/jobs/recordInfo` (live document 2.13)."""
         task = self._asked(query, now, Problem.UNKNOWN_JOB)
-        return Reply(envelope(200, "success", jobs.record(self._works.view(task, now))))
+        return self._jobs.record(self._works.view(task, now))
 
     @_refusable
     def upgrade(self, query: Mapping[str, str], now: float) -> Reply:
         """The 1080P call (spec: Get 1080P Video; live document 2.5); it is paid for once."""
         base = self._asked(query, now, Problem.UNKNOWN_TASK)
-        if self._settings.dialect is not Dialect.SPEC and query.get("index", "0") != "0":
+        if self._settings.is_live and query.get("index", "0") != "0":
             raise Refused(Problem.INVALID, "index must be 0: there is one video")
         work = base.conversions.get(Kind.UPGRADE)
         if work is None:
-            work = self._works.convert(Kind.UPGRADE, base, Form.VEO, now)
+            work = self._works.convert(Kind.UPGRADE, base, now)
         if now < work.ready:
             raise Refused(Problem.CONVERTING)
         view = self._works.view(work, now)
@@ -229,7 +225,7 @@ class Service:
         base = self._works.find(read_target(fields).task_id, now, Problem.UNKNOWN_TASK)
         work = base.conversions.get(Kind.UPGRADE_4K)
         if work is None:
-            self._convert(Kind.UPGRADE_4K, fields, Form.VEO, now)
+            self._convert(Kind.UPGRADE_4K, fields, now)
             return self._live.upgrading_4k(base.id, is_new=True)
         if now < work.ready:
             return self._live.upgrading_4k(base.id, is_new=False)
@@ -261,21 +257,32 @@ class Service:
         self.settle(now)
         self._works.check_rate(now)
 
-    def _generate(self, fields: Mapping[str, object], form: Form, now: float) -> Work:
+    def _begin(self, job: Job, now: float) -> Work:
+        match job.kind:
+            case Kind.GENERATE:
+                return self._generate(job.fields, now, job.sent)
+            case Kind.EXTEND:
+                return self._extend(job.fields, now, job.sent)
+            case _:
+                return self._convert(job.kind, job.fields, now, job.sent)
+
+    def _generate(self, fields: Mapping[str, object], now: float, sent: str | None = None) -> Work:
         settings = self._settings
         order = read_order(fields, dialect=settings.dialect, prompt_limit=settings.prompt_limit)
-        return self._works.generate(order, form, now)
+        return self._works.generate(attrs.evolve(order, sent=sent), now)
 
-    def _extend(self, fields: Mapping[str, object], form: Form, now: float) -> Work:
+    def _extend(self, fields: Mapping[str, object], now: float, sent: str | None = None) -> Work:
         base = self._works.find(read_task_id(fields), now, Problem.NO_ORIGINAL)
         limit = self._settings.prompt_limit
         order = read_extension(fields, base=base.order, prompt_limit=limit)
-        return self._works.extend(order, base, form, now)
+        return self._works.extend(attrs.evolve(order, sent=sent), base, now)
 
-    def _convert(self, kind: Kind, fields: Mapping[str, object], form: Form, now: float) -> Work:
+    def _convert(
+        self, kind: Kind, fields: Mapping[str, object], now: float, sent: str | None = None
+    ) -> Work:
         target = read_target(fields)
         base = self._works.find(target.task_id, now, Problem.UNKNOWN_TASK)
-        return self._works.convert(kind, base, form, now, callback_url=target.callback_url)
+        return self._works.convert(kind, base, now, callback_url=target.callback_url, sent=sent)
 
     def _asked(self, query: Mapping[str, str], now: float, unknown: Problem) -> Work:
         self.settle(now)
@@ -286,4 +293,4 @@ class Service:
 
     def _callback(self, work: Work, now: float) -> Mapping[str, object]:
         view = self._works.view(work, now)
-        return jobs.callback(view) if work.form is Form.JOBS else self._shapes.callback(view)
+        return self._jobs.callback(view) if work.is_job else self._shapes.callback(view)

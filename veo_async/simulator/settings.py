@@ -82,6 +82,15 @@ PRICES: Final[Mapping[Dialect, Mapping[tuple[str, str], int]]] = _either(
 EXTENSION_PRICES: Final[Mapping[str, int]] = {"lite": 30, "fast": 60, "quality": 250}
 """Live document 2.12, by the model names of 2.7."""
 
+EXTENSION_MODELS: Final[Mapping[str, str]] = {
+    **{name: name for name in EXTENSION_PRICES},
+    # Clients in use send the names of a generation; whether the service takes them is unknown.
+    "veo3_lite": "lite",
+    "veo3_fast": "fast",
+    "veo3": "quality",
+}
+"""What the model of an extension may be called, and its name in 2.7."""
+
 UPGRADE_PRICES: Final[Mapping[Dialect, int]] = _either(20, 5)
 
 UPGRADE_4K_PRICE: Final = 120
@@ -158,6 +167,7 @@ class Settings:
     upgrade_seconds: float | tuple[float, float] = UPGRADE_SECONDS
     upgrade_4k_seconds: float | tuple[float, float] = UPGRADE_4K_SECONDS
     url_seconds: float = attrs.field(default=URL_SECONDS, validator=gt(0))
+    result_urls_expire: bool | None = None
     clip: tuple[int, int] | None = None
     video_bytes: int | None = None
     running_as: Literal["status", "code"] = attrs.field(
@@ -169,7 +179,9 @@ class Settings:
     failure_in: Literal["record", "envelope"] = attrs.field(
         default="record", validator=in_(("record", "envelope"))
     )
-    converting_code: Literal[400, 422] = attrs.field(default=400, validator=in_((400, 422)))
+    converting_code: Literal[400, 422, 500] = attrs.field(
+        default=400, validator=in_((400, 422, 500))
+    )
     times: Literal["millis", "text", "iso"] = attrs.field(
         default="millis", validator=in_(("millis", "text", "iso"))
     )
@@ -179,9 +191,13 @@ class Settings:
     origin_urls: Literal["null", "absent", "array"] = attrs.field(
         default="null", validator=in_(("null", "absent", "array"))
     )
-    unknown_task: Literal["422", "null"] = attrs.field(
-        default="422", validator=in_(("422", "null"))
+    unknown_task: Literal["422", "record is null", "null"] = attrs.field(
+        default="422", validator=in_(("422", "record is null", "null"))
     )
+    record_fields: Literal["recorded", "documented"] = attrs.field(
+        default="recorded", validator=in_(("recorded", "documented"))
+    )
+    requires_user_agent: bool = False
     extension_urls: Literal["whole", "segment"] = attrs.field(
         default="whole", validator=in_(("whole", "segment"))
     )
@@ -205,6 +221,17 @@ class Settings:
             raise ValueError("clip must be (width, height), even numbers of pixels")
         if self.epoch.tzinfo is None:
             raise ValueError("epoch must be an aware datetime")
+
+    @property
+    def is_live(self) -> bool:
+        """True for the two ways to call the live service."""
+        return self.dialect is not Dialect.SPEC
+
+    @property
+    def has_lasting_links(self) -> bool:
+        """True where the link of a result stays the same and works as long as its file is kept."""
+        expires = self.result_urls_expire
+        return self.is_live if expires is None else not expires
 
 
 def bounds(value: float | tuple[float, float]) -> tuple[float, float]:

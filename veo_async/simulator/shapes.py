@@ -10,8 +10,9 @@ import attrs
 
 from veo_async.simulator.problems import (
     AT_THE_DOOR,
-    CONVERTING_422,
+    CONVERTING_TEXTS,
     LIVE_PROBLEMS,
+    RECORD_IS_NULL,
     SPEC_PROBLEMS,
     Problem,
 )
@@ -26,8 +27,9 @@ _CONVERTED_4K: Final = "The video has been generated successfully"
 _GENERATED: Final = "Veo3.1 video generated successfully"
 _EXTENDED: Final = "Veo3.1 video extension successful"
 
-# `unknown_task`: what is asked about a task answers so, what is asked of it does not (section 5).
-_UNKNOWN: Final = frozenset({Problem.UNKNOWN_RECORD, Problem.UNKNOWN_JOB})
+# `unknown_task` "null": asking about a task is answered so, asking something of it is not.
+_POLLED: Final = frozenset({Problem.UNKNOWN_RECORD, Problem.UNKNOWN_JOB})
+_NO_RECORD: Final = frozenset({Problem.UNKNOWN_RECORD, Problem.UNKNOWN_TASK})
 
 
 def envelope(code: int, msg: str, data: object) -> dict[str, object]:
@@ -53,8 +55,9 @@ class SpecShapes:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    def problem(self, problem: Problem, text: str | None = None) -> Reply:
-        """Spec: Error Codes."""
+    def problem(self, problem: Problem, text: str | None = None, *, task_id: str = "") -> Reply:
+        """Spec: Error Codes; its words name no task."""
+        _ = task_id
         code, words = SPEC_PROBLEMS[problem]
         return self.refusal(code, text or words)
 
@@ -107,14 +110,17 @@ class LiveShapes:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    def problem(self, problem: Problem, text: str | None = None) -> Reply:
+    def problem(self, problem: Problem, text: str | None = None, *, task_id: str = "") -> Reply:
         """Live document, section 4."""
-        if problem in _UNKNOWN and self._settings.unknown_task == "null":
+        settings = self._settings
+        if problem in _POLLED and settings.unknown_task == "null":
             return Reply(envelope(200, "success", None))
         code, words = LIVE_PROBLEMS[problem]
-        if problem is Problem.CONVERTING and self._settings.converting_code == CONVERTING_422[0]:
-            code, words = CONVERTING_422
-        reply = self.refusal(code, text or words)
+        if problem is Problem.CONVERTING and settings.converting_code in CONVERTING_TEXTS:
+            code, words = settings.converting_code, CONVERTING_TEXTS[settings.converting_code]
+        if problem in _NO_RECORD and settings.unknown_task == "record is null":
+            code, words = RECORD_IS_NULL
+        reply = self.refusal(code, text or words.replace("{task_id}", task_id))
         return attrs.evolve(reply, http=code) if problem in AT_THE_DOOR else reply
 
     def refusal(self, code: int, text: str, data: object = None) -> Reply:
@@ -145,7 +151,7 @@ class LiveShapes:
             "fallbackFlag": view.order.is_fallback,
             "createTime": self._moment(view.created),
             "errorCode": None if failure is None else failure.code,
-            "errorMessage": None if failure is None else failure.text,
+            "errorMessage": _message(view),
         }
         if view.order.kind is Kind.UPGRADE_4K:
             del data["fallbackFlag"]
@@ -294,6 +300,7 @@ def param_json(view: TaskView) -> str:
         "seed": ("seeds", order.seed),
         "seeds": ("seeds", order.seed),
         "watermark": ("waterMark", order.watermark),
+        "waterMark": ("waterMark", order.watermark),
     }
     echo.update(echoed for name, echoed in optional.items() if name in order.named)
     return json.dumps(echo, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
@@ -306,6 +313,13 @@ def _http(code: int) -> int:
 
 def _listed(url: str | None) -> list[str] | None:
     return None if url is None else [url]
+
+
+def _message(view: TaskView) -> str | None:
+    """The live `errorMessage`: recorded as an empty text while a task runs."""
+    if view.state is State.GENERATING:
+        return ""
+    return None if view.failure is None else view.failure.text
 
 
 def _spec_state(state: State) -> State:

@@ -38,7 +38,7 @@ class StoredFile:
         revision: Counts changes of the content (only faults make any).
         minted: When the URL handed out last was made, in service seconds.
         serial: That URL's number.
-        first_good: URLs with a lower number were revoked.
+        first_good: URLs with a lower number were revoked; a link without a signature has 0.
     """
 
     path: str
@@ -53,18 +53,24 @@ class StoredFile:
 
 
 class Storage:
-    """All files, and the signed URLs that open them for a while.
+    """All files, and the URLs that open them.
+
+    One with a signature does for a while, a plain one, where there are such, as long as the file
+    is kept.
 
     Attributes:
         base_url: Origin of the file host; set once its port is known.
     """
 
-    def __init__(self, *, secret: str, epoch: float, ttl: float, retention: float) -> None:
+    def __init__(
+        self, *, secret: str, epoch: float, ttl: float, retention: float, has_plain_urls: bool
+    ) -> None:
         self.base_url = ""
         self._secret = secret
         self._epoch = epoch
         self._ttl = ttl
         self._retention = retention
+        self._has_plain_urls = has_plain_urls
         self._files: dict[str, StoredFile] = {}
 
     def add(self, file: StoredFile) -> None:
@@ -76,13 +82,15 @@ class Storage:
         return self._files.get(path)
 
     def url(self, path: str, now: float, *, fresh: bool = False) -> str:
-        """Return a URL of the file at `path`, at least half of whose life is left.
+        """Return a URL of the file at `path`: the plain one, or one with half its life left.
 
         Args:
             path: Path of a file that was added.
             now: Service seconds.
-            fresh: Make a new URL even if the one handed out last is good for longer.
+            fresh: Make a new one with a signature, whatever was handed out before.
         """
+        if self._has_plain_urls and not fresh:
+            return f"{self.base_url}{path}"
         file = self._files[path]
         if fresh or file.minted is None or now > file.minted + self._ttl / 2:
             file.minted = now
@@ -103,6 +111,8 @@ class Storage:
         file = self._files.get(path)
         if file is None or not file.ready <= now < file.ready + self._retention:
             return Verdict.UNKNOWN
+        if self._has_plain_urls and not query:
+            return Verdict.EXPIRED if file.first_good else Verdict.GOOD
         expires, serial = query.get("expires", ""), query.get("serial", "")
         wanted = self._sign(path, expires, serial)
         if not compare_digest(query.get("signature", "").encode(), wanted.encode()):

@@ -11,7 +11,6 @@ from veo_async.simulator.records import (
     Dialect,
     Failure,
     Footage,
-    Form,
     Kind,
     Order,
     State,
@@ -36,7 +35,6 @@ class Work:
     Attributes:
         id: The id it is asked for by.
         order: The request.
-        form: Which family of calls made it.
         created: Service seconds.
         ready: When it is over.
         failure: Why it fails, if it does.
@@ -53,7 +51,6 @@ class Work:
 
     id: str
     order: Order
-    form: Form
     created: float
     ready: float
     failure: Failure | None
@@ -66,6 +63,11 @@ class Work:
     image_path: str | None = None
     is_1080p: bool = False
     conversions: "dict[Kind, Work]" = attrs.field(factory=dict["Kind", "Work"], repr=False)
+
+    @property
+    def is_job(self) -> bool:
+        """True if ``/api/v1/jobs`` made it."""
+        return self.order.sent is not None
 
     @property
     def is_counted(self) -> bool:

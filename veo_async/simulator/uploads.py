@@ -133,7 +133,7 @@ class Upload:
     Attributes:
         path: Path on the file host, without a leading slash.
         content: Its bytes.
-        mime: Its type.
+        mime: Its type, by its name.
         since: Service seconds.
     """
 
@@ -141,6 +141,15 @@ class Upload:
     content: Content
     mime: str
     since: float
+
+    @property
+    def is_misnamed(self) -> bool:
+        """True for an image of another kind than its name says: Veo cannot use such a one.
+
+        A client of the live service found this with a JPEG that was called .png.
+        """
+        found = _type_in(self.content.head)
+        return self.mime.startswith("image/") and found is not None and found != self.mime
 
 
 class Uploads:
@@ -172,8 +181,9 @@ class Uploads:
             UploadError: For a place or a name that will not do.
         """
         folder = check_folder(fields.get("uploadPath"))
-        mime = _type_of(content.head, hint)
-        name = _checked_name(fields.get("fileName") or self._random_name(hint, mime, now))
+        likely = _type_in(content.head) or (hint if "/" in hint else _type_by(hint))
+        name = _checked_name(fields.get("fileName") or self._random_name(hint, likely, now))
+        mime = _type_by(name) or likely or _UNKNOWN_TYPE
         self._forget(now)
         upload = Upload(f"{_ACCOUNT}/{folder}/{name}", content, mime, now)
         earlier = self._files.pop(upload.path, None)
@@ -210,7 +220,7 @@ class Uploads:
     def _moment(self, now: float) -> datetime:
         return self._epoch + timedelta(seconds=now)
 
-    def _random_name(self, hint: str, mime: str, now: float) -> str:
+    def _random_name(self, hint: str, mime: str | None, now: float) -> str:
         """Name a file `<epoch ms>-<base36>.<ext>`, as observed."""
         self._count += 1
         number = int(dice.digest("upload", self._seed, self._count)[:20], 16)
@@ -219,7 +229,7 @@ class Uploads:
             number, digit = divmod(number, len(_DIGITS))
             letters += _DIGITS[digit]
         suffix = Path(hint).suffix if "/" not in hint else ""
-        ending = suffix or mimetypes.guess_extension(mime) or ".bin"
+        ending = suffix or mimetypes.guess_extension(mime or "", strict=False) or ".bin"
         return f"{int(self._moment(now).timestamp() * 1000)}-{letters}{ending}"
 
     def _forget(self, now: float) -> None:
@@ -273,13 +283,16 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def _type_of(head: bytes, hint: str) -> str:
-    """Tell the type by the first bytes, then by what the sender said."""
+def _type_in(head: bytes) -> str | None:
+    """Tell the type by the first bytes."""
     for magic, mime in _MAGIC.items():
         if head.startswith(magic):
             return mime
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "image/webp"
-    if head[4:8] == b"ftyp":
-        return "video/mp4"
-    return hint if "/" in hint else mimetypes.guess_type(hint)[0] or _UNKNOWN_TYPE
+    return "video/mp4" if head[4:8] == b"ftyp" else None
+
+
+def _type_by(name: str) -> str | None:
+    """Tell the type by a name, as the file host does (`strict` would leave out WebP)."""
+    return mimetypes.guess_type(name, strict=False)[0]

@@ -9,6 +9,7 @@ import attrs
 
 from veo_async.simulator import dice
 from veo_async.simulator.account import Account
+from veo_async.simulator.orders import is_web_url
 from veo_async.simulator.problems import (
     NO_IMAGE,
     STUCK_MARKER,
@@ -16,7 +17,7 @@ from veo_async.simulator.problems import (
     Refused,
     failure_for,
 )
-from veo_async.simulator.records import Failure, Form, Kind, Order, State, TaskView
+from veo_async.simulator.records import Failure, Kind, Order, State, TaskView
 from veo_async.simulator.settings import (
     EXTENSION_PRICES,
     PRICES,
@@ -61,7 +62,7 @@ class Works:
                 self.account.free()
             if work.failure is not None:
                 self.account.refund(work.charge)
-            if work.order.callback_url is not None:
+            if is_web_url(work.order.callback_url or ""):
                 self._due.append(work)
         self.account.settle(now)
 
@@ -90,7 +91,7 @@ class Works:
         """
         task = self._tasks.get(task_id)
         if task is None:
-            raise Refused(unknown)
+            raise Refused(unknown, task_id=task_id)
         if now >= task.created + RETENTION_SECONDS:
             raise Refused(Problem.TOO_OLD)
         return task
@@ -132,16 +133,16 @@ class Works:
         if not self.account.within_rate(now):
             raise Refused(Problem.RATE)
 
-    def generate(self, order: Order, form: Form, now: float) -> Work:
+    def generate(self, order: Order, now: float) -> Work:
         """Start a generation.
 
         Raises:
             Refused: There is no money or no room for it.
         """
         price = PRICES[self._settings.dialect][order.model, order.resolution]
-        return self._start(order, form, price, now, base=None)
+        return self._start(order, price, now, base=None)
 
-    def extend(self, order: Order, base: Work, form: Form, now: float) -> Work:
+    def extend(self, order: Order, base: Work, now: float) -> Work:
         """Start an extension (live document 2.7).
 
         Raises:
@@ -150,27 +151,27 @@ class Works:
         _check_base(base, now)
         if base.is_1080p or base.order.kind.is_conversion:
             raise Refused(Problem.BASE_CONVERTED)
-        return self._start(order, form, EXTENSION_PRICES[order.model], now, base=base)
+        return self._start(order, EXTENSION_PRICES[order.model], now, base=base)
 
     def convert(
         self,
         kind: Kind,
         base: Work,
-        form: Form,
         now: float,
         *,
         callback_url: str | None = None,
+        sent: str | None = None,
     ) -> Work:
         """Start a conversion.
 
-        That of the older form belongs to its base, whose id it has, and is asked for once; that
-        of the newer form is a task of its own every time (live document 2.6, 2.13).
+        That of `/api/v1/veo` belongs to its base, whose id it has, and is asked for once; that
+        of `/api/v1/jobs`, as `sent`, is a task of its own every time (live document 2.6, 2.13).
 
         Raises:
             Refused: There is no money for it, or nothing to convert.
         """
         _check_base(base, now)
-        is_1080p, is_own_task = kind is Kind.UPGRADE, form is Form.JOBS
+        is_1080p, is_own_task = kind is Kind.UPGRADE, sent is not None
         if is_1080p and base.order.is_fallback:
             raise Refused(Problem.BASE_FALLBACK)
         price = UPGRADE_PRICES[self._settings.dialect] if is_1080p else UPGRADE_4K_PRICE
@@ -183,12 +184,12 @@ class Works:
             named=frozenset[str](),
             callback_url=callback_url,
             resolution="1080p" if is_1080p else "4k",
+            sent=sent,
         )
         ready = now + self._studio.conversion_seconds(kind, task_id)
         work = Work(
             id=task_id,
             order=order,
-            form=form,
             created=now,
             ready=ready,
             failure=self._studio.conversion_failure(kind, order),
@@ -207,9 +208,7 @@ class Works:
         self._finish_later(work)
         return work
 
-    def _start(
-        self, order: Order, form: Form, price: int, now: float, *, base: Work | None
-    ) -> Work:
+    def _start(self, order: Order, price: int, now: float, *, base: Work | None) -> Work:
         self._afford(price)
         if self.account.is_busy:
             raise Refused(Problem.BUSY)
@@ -222,7 +221,6 @@ class Works:
         work = Work(
             id=task_id,
             order=order,
-            form=form,
             created=now,
             ready=ready,
             failure=failure_for(order.prompt) or self._image_failure(order, now),
@@ -248,8 +246,9 @@ class Works:
     def _is_image(self, url: str, now: float) -> bool:
         parts = urlsplit(url)
         path = unquote(parts.path)
-        if self._uploads.get(path.lstrip("/"), now) is not None:
-            return True
+        upload = self._uploads.get(path.lstrip("/"), now)
+        if upload is not None:
+            return not upload.is_misnamed
         verdict = self._storage.judge(path, dict(parse_qsl(parts.query)), now)
         return path.endswith(".jpg") and verdict is Verdict.GOOD
 
