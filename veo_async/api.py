@@ -5,18 +5,21 @@ import itertools
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
+from decimal import Decimal
 from typing import TYPE_CHECKING, TypeVar
 
 from veo_async.errors import APIError, NotFoundError, VeoError
 from veo_async.events import Emitter, RequestFinished, RetryScheduled
-from veo_async.models import TaskRecord, Video
-from veo_async.protocol import codec, dialect, retry
+from veo_async.models import Resolution, TaskRecord, Video
+from veo_async.protocol import codec, dialect, retry, uploads
+from veo_async.protocol.dialect import Call, Form
+from veo_async.protocol.envelope import no_such_call
 from veo_async.protocol.http import HttpRequest, HttpResponse
-from veo_async.request import PaidRequest
+from veo_async.request import ExtendRequest, PaidRequest
 from veo_async.settings import SHOWN_OF_KEYS, RetryPolicy
 
 if TYPE_CHECKING:
-    from veo_async.transport import Leaving, Transport
+    from veo_async.transport import Body, Leaving, Transport
 
 __all__: list[str] = []
 
@@ -37,8 +40,10 @@ class Api:
         policy: RetryPolicy,
         chance: Callable[[], float],
         emitter: Emitter,
+        form: Form = dialect.AUTO,
     ) -> None:
         self.retries: int = 0
+        self._form = form
         self._transport = transport
         self._base_url = base_url
         self._policy = policy
@@ -46,7 +51,7 @@ class Api:
         self._emitter = emitter
         self._name = secrets.token_hex(4)
         self._serials = itertools.count(1)
-        self._upgrade_path: str | None = None
+        self._answering: dict[Resolution, Call] = {}
 
     async def generate(
         self, request: PaidRequest, leaving: "Leaving", *, key: str | None = None
@@ -61,8 +66,21 @@ class Api:
         Raises:
             VeoError: `retry.taken` says what it means for the task.
         """
-        call = codec.encode_create(request)
-        return await self._asked(call, codec.read_generate, key=key, leaving=leaving)
+        call = codec.encode_create(request, self._form)
+        base_id = request.task_id if isinstance(request, ExtendRequest) else None
+        try:
+            return await self._asked(
+                call,
+                lambda response: codec.read_generate(response, base_id),
+                key=key,
+                leaving=leaving,
+            )
+        except NotFoundError as error:
+            if error.code != NO_SUCH_PATH or isinstance(request, ExtendRequest):
+                raise  # an extension's may be about the video
+            raise no_such_call(
+                error, "new videos", "check the base URL, and the dialect of the client"
+            ) from None
 
     async def record_info(self, task_id: str) -> TaskRecord:
         """Ask for a task, once.
@@ -71,39 +89,97 @@ class Api:
             APIError: The service does not know it, or did not answer the question.
             TransportError: No answer came.
         """
-        call = codec.encode_record_info(task_id)
+        call = codec.encode_record_info(task_id, self._form)
         return await self._asked(
             call, lambda response: codec.read_record_info(response, task_id), task_id=task_id
         )
 
-    async def upgrade_1080p(self, base: Video) -> Video | None:
-        """Ask for a task's 1080P video, once; None while it is not ready.
+    def has_paid_upgrades(self, resolution: Resolution) -> bool:
+        """Return whether a conversion is a paid task of its own, which is created once."""
+        return self._form.upgrades[resolution][0].is_paid_task
 
-        The spec's path and the live one differ. The one that answered is remembered.
+    async def upgrade(self, base: Video, resolution: Resolution) -> Video | None:
+        """Ask for a task's converted video, once; None while it is not ready.
+
+        Of several spellings, the one that answered is remembered.
 
         Raises:
             APIError: The service refuses to convert, or did not answer the question.
             TransportError: No answer came.
         """
-        if self._upgrade_path is not None:
-            return await self._upgrade_at(self._upgrade_path, base)
-        spec, live = dialect.UPGRADE_1080P_PATHS
-        try:
-            video = await self._upgrade_at(spec, base)
-        except NotFoundError as error:
-            if error.code != NO_SUCH_PATH:
-                raise
-            video = await self._upgrade_at(live, base)
-            self._upgrade_path = live
-        else:
-            self._upgrade_path = spec
+        known = self._answering.get(resolution)
+        *others, last = self._form.upgrades[resolution] if known is None else (known,)
+        for call in others:
+            try:
+                return await self._upgrade_by(call, base, resolution)
+            except NotFoundError as error:
+                if error.code != NO_SUCH_PATH:
+                    raise
+        return await self._upgrade_by(last, base, resolution)
+
+    async def _upgrade_by(self, call: Call, base: Video, resolution: Resolution) -> Video | None:
+        video = await self._asked(
+            codec.encode_upgrade(call, base.task_id),
+            lambda response: codec.read_upgrade(response, base, resolution),
+            task_id=base.task_id,
+        )
+        self._answering[resolution] = call
         return video
 
-    async def _upgrade_at(self, path: str, base: Video) -> Video | None:
-        call = codec.encode_upgrade_1080p(base.task_id, path)
+    async def create_upgrade(self, base: Video, resolution: Resolution, leaving: "Leaving") -> str:
+        """Create the paid task that converts a video, with one single request; return its id.
+
+        Args:
+            base: The video.
+            resolution: What it is converted to.
+            leaving: Awaited just before the first byte leaves.
+
+        Raises:
+            VeoError: `retry.taken` says what it means for the task.
+        """
+        call = codec.encode_upgrade(self._form.upgrades[resolution][0], base.task_id)
         return await self._asked(
-            call, lambda response: codec.read_upgrade(response, base, "1080p"), task_id=base.task_id
+            call,
+            lambda response: codec.read_generate(response, base.task_id),
+            task_id=base.task_id,
+            leaving=leaving,
         )
+
+    async def credits(self) -> Decimal:
+        """Ask for the account's balance, once.
+
+        Raises:
+            APIError: The service has no such call, or did not answer the question.
+            TransportError: No answer came.
+        """
+        try:
+            return await self._asked(codec.encode_credits(), codec.read_credits)
+        except NotFoundError as error:
+            raise no_such_call(error, "the balance", "look at it on the service's site") from None
+
+    async def download_url(self, link: str, task_id: str) -> str:
+        """Ask for a temporary link to a file of the service, once.
+
+        Raises:
+            APIError: The service has no such call, or gives none.
+            TransportError: No answer came.
+        """
+        call = codec.encode_download_url(link)
+        return await self._asked(call, codec.read_download_url, task_id=task_id)
+
+    async def upload(self, call: HttpRequest, body: "Body | None" = None) -> str:
+        """Upload a file, or have the service fetch one, once; return its public URL.
+
+        Args:
+            call: What is asked for.
+            body: The file, for a call that sends one.
+
+        Raises:
+            VeoError: What reading the body raised.
+            APIError: The service refused, or has no uploads.
+            TransportError: No answer came.
+        """
+        return await self._asked(call, uploads.read_upload, body=body)
 
     async def _asked(
         self,
@@ -113,6 +189,7 @@ class Api:
         task_id: str | None = None,
         key: str | None = None,
         leaving: "Leaving | None" = None,
+        body: "Body | None" = None,
     ) -> _T:
         """Send a request, read its answer, and tell of both under one name.
 
@@ -124,10 +201,12 @@ class Api:
         response: HttpResponse | None = None
         error_type: str | None = None
         try:
-            if leaving is None:
-                response = await self._transport.call(call)
-            else:
+            if leaving is not None:
                 response = await self._transport.call_once(call, leaving)
+            elif body is not None:
+                response = await self._transport.upload(call, body)
+            else:
+                response = await self._transport.call(call)
             return read(response)
         except BaseException as error:
             error_type = type(error).__name__
@@ -139,7 +218,7 @@ class Api:
                 self._tell(
                     RequestFinished(
                         request_id=request_id,
-                        base_url=self._base_url,
+                        base_url=call.base_url or self._base_url,
                         method=call.method,
                         path=call.path,
                         task_id=task_id,
@@ -157,12 +236,12 @@ class Api:
             outcome += [event.error_type] if event.error_type is not None else []
             theirs = "" if event.service_id is None else f", there {event.service_id}"
             _log.debug(
-                "request %s%s: %s %s of %s: %s in %.3f s",
+                "request %s%s: %s %s%s: %s in %.3f s",
                 event.request_id,
                 theirs,
                 event.method,
                 event.path,
-                "a new task" if event.task_id is None else f"task {event.task_id}",
+                _about(event.task_id, is_new=event.key is not None),
                 " ".join(outcome),
                 event.seconds,
                 extra={
@@ -197,9 +276,9 @@ class Api:
         asked = error.retry_after if isinstance(error, APIError) else None
         wait = retry.delay(self._policy, failures, asked, self._chance())
         self.retries += 1
-        about = "a new task" if task_id is None else f"task {task_id}"
+        about = _about(task_id, is_new=name == "generate")
         _log.info(
-            "%s of %s failed%s (%s); again in %.1f s",
+            "%s%s failed%s (%s); again in %.1f s",
             name,
             about,
             "" if error.request_id is None else f" in request {error.request_id}",
@@ -218,6 +297,12 @@ class Api:
             )
         )
         return wait
+
+
+def _about(task_id: str | None, *, is_new: bool) -> str:
+    if task_id is not None:
+        return f" of task {task_id}"
+    return " of a new task" if is_new else ""
 
 
 def shown(key: str | None) -> str | None:

@@ -12,6 +12,7 @@ import attrs
 from veo_async.errors import ConfigurationError
 from veo_async.events import Emitter
 from veo_async.limits import PaceGate, SharedTaskLimiter, TaskLimiter
+from veo_async.models import Dialect
 from veo_async.prices import Budget
 from veo_async.protocol import callbacks
 from veo_async.request import is_http_url
@@ -19,6 +20,7 @@ from veo_async.settings import (
     BASE_URL,
     BASE_URL_VARIABLE,
     KEY_VARIABLE,
+    UPLOAD_URL,
     ApiKey,
     PollPolicy,
     RetryPolicy,
@@ -68,13 +70,39 @@ def read_base_url(given: str | None) -> str:
     Raises:
         ConfigurationError: It is no http(s) address.
     """
-    url = given or os.environ.get(BASE_URL_VARIABLE) or BASE_URL
+    return _address(given or os.environ.get(BASE_URL_VARIABLE) or BASE_URL, "base URL", BASE_URL)
+
+
+def read_upload_url(given: str | None, base_url: str) -> str:
+    """Return the upload host that was given, or the one that goes with a base URL.
+
+    Raises:
+        ConfigurationError: It is no http(s) address.
+    """
+    usual = UPLOAD_URL if base_url == BASE_URL else base_url
+    return _address(usual if given is None else given, "upload URL", UPLOAD_URL)
+
+
+def _address(url: str, what: str, example: str) -> str:
     if is_http_url(url) and not {"?", "#"} & {*url} and _is_a_name(urlsplit(url).hostname or ""):
         return url.rstrip("/")
     # The URL is not shown, since what is wrong with it may be a password in it.
     raise ConfigurationError(
-        f"the base URL is not an http(s) address with at most a path; give one such as {BASE_URL}"
+        f"the {what} is not an http(s) address with at most a path; give one such as {example}"
     )
+
+
+def read_dialect(given: Dialect | str) -> Dialect:
+    """Return a dialect by its name.
+
+    Raises:
+        ConfigurationError: There is none of that name.
+    """
+    try:
+        return Dialect(given)
+    except ValueError:
+        choices = ", ".join(repr(str(one)) for one in Dialect)
+        raise ConfigurationError(f"dialect is {given!r:.80}; choose one of {choices}") from None
 
 
 def _at_least_one(_owner: object, field: "attrs.Attribute[int]", value: int) -> None:
@@ -142,6 +170,8 @@ class Configuration:
 
     key: ApiKey
     base_url: str
+    dialect: Dialect = Dialect.AUTO
+    upload_url: str = UPLOAD_URL
     limiter: TaskLimiter = attrs.field(repr=False)
     gate: PaceGate = attrs.field(repr=False)
     poll: PollPolicy = attrs.field(validator=_policy(PollPolicy))

@@ -23,15 +23,18 @@ from veo_async.events import (
 )
 from veo_async.guard import is_loopback
 from veo_async.hearing import Hearing
+from veo_async.images import Images
 from veo_async.limits import SharedTaskLimiter, settled
 from veo_async.models import Video
 from veo_async.ownership import Home, OwnedTasks
-from veo_async.protocol import callbacks, codec
+from veo_async.protocol import callbacks, dialect
+from veo_async.renewal import Renewer
 from veo_async.settings import DISK_THREADS, Statistics
 from veo_async.submit import Submission, Submitter
 from veo_async.task import Watcher
 from veo_async.transport import Transport
 from veo_async.upgrade import Upgrader
+from veo_async.upload import Uploader
 
 __all__: list[str] = []
 
@@ -67,7 +70,10 @@ class Runtime:
         submitter: Slots, pace and the one paid request.
         watcher: The tasks that are polled.
         upgrader: The conversions that are asked for.
+        renewer: The links that are asked for again.
         downloader: The files that are fetched.
+        uploader: The files that are sent.
+        images: The local images of requests.
         owned: The tasks that do the work.
         settings: What the client was told.
         transport: The wire.
@@ -81,7 +87,10 @@ class Runtime:
     submitter: Submitter
     watcher: Watcher
     upgrader: Upgrader
+    renewer: Renewer
     downloader: Downloader
+    uploader: Uploader
+    images: Images
     owned: OwnedTasks
     settings: Configuration
     transport: Transport
@@ -128,6 +137,7 @@ class Runtime:
             policy=settings.retry,
             chance=chance,
             emitter=settings.emitter,
+            form=dialect.FORMS[settings.dialect],
         )
         downloader = Downloader(
             transport,
@@ -163,6 +173,16 @@ class Runtime:
                 verifier=settings.verifier,
                 kept=settings.webhooks.task_ids,
             )
+        uploader = Uploader(api, host=settings.upload_url, executor=executor)
+        upgrader = Upgrader(
+            api,
+            poll=settings.poll,
+            policy=settings.retry,
+            timeouts=settings.timeouts,
+            gate=settings.gate,
+            chance=chance,
+            owned=owned,
+        )
         made = cls(
             api=api,
             submitter=Submitter(
@@ -176,8 +196,11 @@ class Runtime:
             watcher=watcher,
             hearing=hearing,
             member=member,
-            upgrader=Upgrader(api, poll=settings.poll, timeouts=settings.timeouts, chance=chance),
+            upgrader=upgrader,
+            renewer=Renewer(api, upgrader),
             downloader=downloader,
+            uploader=uploader,
+            images=Images(uploader, owned=owned, executor=executor),
             owned=owned,
             settings=settings,
             transport=transport,
@@ -190,22 +213,18 @@ class Runtime:
         settings.emitter.emit(ClientStarted(base_url=settings.base_url, statistics=made.statistics))
         return made
 
-    async def renewed(self, video: Video) -> Video:
+    async def renewed(self, video: Video, *, is_dead: bool = False) -> Video:
         """Return a video with a fresh link.
+
+        Args:
+            video: The video.
+            is_dead: Whether its link was seen not to work, rather than to be old.
 
         Raises:
             APIError: The service has none.
             TransportError: No answer came.
         """
-        if video.origin != "record-info":
-            return await self.upgrader.ready(video)
-
-        async def ask() -> Video:
-            # An answer without a link is one of those that may pass: the video was there before.
-            return codec.video_of(await self.api.record_info(video.task_id))
-
-        fresh = await self.api.repeated("record-info", video.task_id, ask)
-        return attrs.evolve(video, url=fresh.url, urls=fresh.urls)
+        return await self.renewer.renewed(video, is_dead=is_dead)
 
     def listen_for(self, job: Submission) -> None:
         """Wait for a callback to name the task of a submit whose answer was lost."""

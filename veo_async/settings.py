@@ -14,6 +14,7 @@ __all__ = ["PollPolicy", "RetryPolicy", "Statistics", "Timeouts"]
 BASE_URL: Final = "https://api.kie.ai"  # spec: Endpoint
 KEY_VARIABLE: Final = "KIE_API_KEY"
 BASE_URL_VARIABLE: Final = "KIE_BASE_URL"
+UPLOAD_URL: Final = "https://kieai.redpandaai.co"  # live document 2.1, with the same key
 
 MAX_TASKS: Final = 10  # spec: Concurrent Tasks, per account
 PACE: Final = (20, 10.0)  # live document 2.12: 20 creates per 10 s and account
@@ -38,6 +39,11 @@ READ_BYTES: Final = 256 * 1024  # aiohttp buffers twice as much per connection
 RECENT_VIDEOS: Final = 1000  # links kept for browsers that ask again, 1 KB each
 DISK_THREADS: Final = 2  # aiohttp looks names up in the default pool; disks get one of their own
 PROGRESS_BYTES: Final = 16 * 1024  # arrivals that make a failed connection count as progress
+
+MAX_IMAGE_BYTES: Final = 10 * 1024 * 1024  # spec: Specs, 10 MB
+UPLOAD_BYTES: Final = 64 * 1024  # what counts as progress: 2 KB/s, inside the usual 30 s
+UPLOAD_LIFETIME: Final = 12 * 3600.0  # live document 2.11: 24 hours, and its task may wait first
+RECENT_UPLOADS: Final = 10_000  # images whose URLs are kept, 0.5 KB each
 
 RETENTION: Final = 14 * 24 * 3600.0  # spec: Storage Duration, seconds
 LOOK_AHEAD: Final = 16  # inputs that a batch pulls at once while they turn out to be done already
@@ -112,13 +118,25 @@ class PollPolicy:
         interval: Seconds between two polls of a task (spec: Integration Notes, 5 s).
         first: Seconds from the submit to the first poll; None means 4 intervals, since no video
             has been seen in less than a minute.
-        upgrade_interval: Seconds between two polls of a 1080P conversion; None means 4 intervals
-            (live document 2.5: 20 to 30 s).
+        upgrade_interval: Seconds between two polls of a conversion; None means 4 intervals for
+            1080P (live document 2.5: 20 to 30 s) and 6 for 4K (2.6: no faster than 30 s).
+        is_adaptive: Whether the requests that are saved before a task can be ready are spent where
+            its end is likely, by what this client has seen of tasks of the same model.
     """
 
     interval: float = attrs.field(default=5.0, validator=_positive)
     first: float | None = attrs.field(default=None, validator=_not_negative)
     upgrade_interval: float | None = attrs.field(default=None, validator=_not_negative)
+    is_adaptive: bool = attrs.field(default=False, kw_only=True)
+
+    @classmethod
+    def adaptive(cls, interval: float = 5.0) -> "PollPolicy":
+        """Return a policy that finds the end of a task sooner with no more requests.
+
+        Args:
+            interval: Seconds between two polls of a task that it may spend on the average.
+        """
+        return cls(interval, is_adaptive=True)
 
     @property
     def first_after(self) -> float:
@@ -127,8 +145,13 @@ class PollPolicy:
 
     @property
     def upgrade_every(self) -> float:
-        """Seconds between two polls of a conversion."""
+        """Seconds between two polls of a conversion to 1080P."""
         return 4 * self.interval if self.upgrade_interval is None else self.upgrade_interval
+
+    @property
+    def upgrade_4k_every(self) -> float:
+        """Seconds between two polls of a conversion to 4K."""
+        return 6 * self.interval if self.upgrade_interval is None else self.upgrade_interval
 
 
 def at_speed(speed: float) -> tuple[PollPolicy, tuple[int, float]]:
@@ -170,7 +193,8 @@ class Timeouts:
     Attributes:
         connect: Opening a connection.
         response: One API call, from its start to the last byte of its answer.
-        stall: A download that stays under 32 KiB/s for so long is cut and resumed.
+        stall: A download that stays under 32 KiB/s for so long is cut and resumed; an upload of
+            which less than 64 KiB leave in it is cut, and sent again where that is possible.
         task: Longest plausible age of a task; then `TaskTimeoutError`, and its slot is free.
         uncertain: How long a submit whose answer was lost keeps its slot.
         close: How long `aclose()` waits for submits on the wire.
@@ -200,7 +224,7 @@ class Statistics:
         tasks_watched: Tasks that are being polled.
         downloads_active: Files being fetched.
         downloads_waiting: Files waiting for their turn.
-        requests: Requests sent, downloads included.
+        requests: Requests sent, uploads and downloads included.
         retries: Requests repeated after a failure.
         bytes_downloaded: Bytes of videos that arrived.
     """

@@ -1,9 +1,8 @@
 """One video's bytes in order, across cuts and expired links, judged by the rules of `ranges`."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
@@ -34,7 +33,18 @@ if TYPE_CHECKING:
 
 __all__: list[str] = []
 
-Renew: TypeAlias = Callable[[Video], Awaitable[Video]]
+
+class Renew(Protocol):
+    """Asks the service for a video again, with a fresh link."""
+
+    async def __call__(self, video: Video, /, *, is_dead: bool = False) -> Video:
+        """Ask for it.
+
+        Args:
+            video: The video.
+            is_dead: Whether its link was seen not to work, rather than to be old.
+        """
+        ...
 
 
 class StartAgainError(Exception):
@@ -109,7 +119,7 @@ class Source:
         self.windows.note(self.video.url, now)
         if self._expired or now >= self.windows.deadline(self.video.url, now):
             self._renewals += 1
-            self.video = await self.renew(self.video)
+            self.video = await self.renew(self.video, is_dead=self._expired)
             self._expired = False
             self.windows.renew(self.video.url, asyncio.get_running_loop().time())
         return self.video.url

@@ -324,7 +324,10 @@ async def test_links_that_are_all_dead_end_the_download(tmp_path: Path) -> None:
     )
     async with host.serving():
         await refused(host, tmp_path / "v.mp4", URLExpiredError)
-    assert sum(seen.path.startswith("/api/") for seen in host.seen) == 5
+    asked = [seen.path.partition("?")[0] for seen in host.seen if seen.path.startswith("/api/")]
+    assert asked.count("/api/v1/veo/record-info") == 5
+    assert asked.count("/api/v1/common/download-url") == 1, "it gave the same dead link"
+    assert len(asked) == 6
 
 
 async def test_the_simulator_expires_a_link_in_the_middle(tmp_path: Path) -> None:

@@ -461,7 +461,7 @@ def _api(host: FileServer, status: int = 1) -> None:
 
 
 def _questions(host: FileServer) -> int:
-    return sum(seen.path.startswith("/api/") for seen in host.seen)
+    return sum(seen.path.startswith("/api/v1/veo/") for seen in host.seen)
 
 
 async def test_the_service_is_asked_once_for_many_parts() -> None:

@@ -48,6 +48,76 @@ named = st.dictionaries(
 )
 
 
+LINK = f"https://tempfile.aiquickdraw.com/v/{ID}_1776728270.mp4"
+PROMPT_JSON = {"aspectRatio": "16:9", "callBackUrl": "https://client.example/h", "prompt": "a boat"}
+
+
+def told(code: int, words: str, **data: Any) -> dict[str, Any]:
+    return {"code": code, "msg": words, "data": data}
+
+
+# Live document 2.8, every variation of its tables and notes, and 2.13.
+LIVE_CALLBACKS: list[Any] = [
+    told(
+        200,
+        "Veo3.1 video generated successfully.",
+        taskId=ID,
+        promptJson=json.dumps(PROMPT_JSON),
+        info={"resultUrls": [LINK], "originUrls": [LINK], "resolution": "1080p"},
+        fallbackFlag=False,
+        creditsConsumed=60,
+    ),
+    told(200, "Veo3.1 video generated successfully.", taskId=ID, promptJson=PROMPT_JSON),
+    told(200, "Veo3.1 video generated successfully (using fallback model).", taskId=ID),
+    told(200, "Veo3.1 video extension successful.", taskId=ID, info={"resultUrls": [LINK]}),
+    told(200, "", taskId=ID, info={"resultUrls": f"[{LINK}]", "originUrls": f"[{LINK}]"}),
+    told(200, "", taskId=ID, info={"resultUrls": json.dumps([LINK])}),
+    *(
+        told(code, "Generation failed.", taskId=ID, fallbackFlag=False)
+        for code in (400, 422, 500, 501)
+    ),
+    told(
+        200,
+        "4K Video generated successfully.",
+        taskId=ID,
+        info={"resultUrls": [LINK], "imageUrls": [LINK]},
+        creditsConsumed=120,
+    ),
+    told(
+        500,
+        "The 4K version of this video is unavailable. Please try a different video.",
+        taskId=ID,
+    ),
+    *(
+        told(code, "", task_id=ID, result_urls=[LINK], media_ids=["a"], image_urls=[LINK])
+        for code in (200, 400, 500)
+    ),
+    {"taskId": ID, **told(200, "success", task_id=ID, callbackType="task_completed")},
+    told(
+        200,
+        "success",
+        taskId=ID,
+        model="veo-3-1",
+        state="success",
+        param=json.dumps({"model": "veo-3-1", "input": {"prompt": "a boat", "taskId": "b"}}),
+        resultJson=json.dumps({"resultUrls": [LINK]}),
+    ),
+    # Documented for other models of the newer form.
+    told(200, "Playground task completed successfully.", taskId=ID, state="success"),
+    told(
+        501,
+        "Playground task failed.",
+        taskId=ID,
+        state="fail",
+        resultJson=None,
+        failCode="500",
+        failMsg="Internal Error",
+        param=json.dumps({"model": "veo-3-1", "input": json.dumps({"prompt": "a boat"})}),
+    ),
+    told(400, "flagged", taskId=ID, state="fail", resultJson="", failCode="400", failMsg="flagged"),
+]
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -56,6 +126,7 @@ named = st.dictionaries(
         {"code": 501, "msg": "failed", "data": {"taskId": ID, "fallbackFlag": False}},
         {"taskId": ID, "data": {"task_id": ID, "callbackType": "task_completed"}},
         {"data": {"task_id": ID}},
+        *LIVE_CALLBACKS,
         {"taskId": ID, "data": None},
         {"taskId": ID, "data": [], "task_id": "an internal one"},
     ],
@@ -97,6 +168,7 @@ def test_the_id_is_read_in_every_shape(body: Any) -> None:
         (b'{"taskId": "a"', 400),
         (b'{"taskId": "a"} ' + b" " * MAX_BYTES, 413),
         (b"taskId=a", 400),
+        (b'{"code":500,"msg":"The 4K version of this video is unavailable.","data":null}', 400),
     ],
 )  # fmt: skip
 def test_what_is_no_callback_is_refused(body: bytes, status: int) -> None:
@@ -329,6 +401,13 @@ def test_the_last_segment_of_a_path(path: str, segment: str | None) -> None:
         ({"paramJson": '{"prompt": "a ship"}'}, False),
         ({"paramJson": '{"prompt": "a ship", "callBackUrl": "https://h.example/x/token"}'}, True),
         ({"paramJson": '{"prompt": "a boat", "callBackUrl": "https://h.example/x/other"}'}, False),
+        ({"param": ""}, True),
+        ({"param": '{"input": {"prompt": "a boat"}}'}, True),
+        ({"param": {"input": '{"prompt": " a  boat "}'}}, True),
+        ({"param": '{"input": {"prompt": "a ship"}}'}, False),
+        ({"param": '{"prompt": "a ship"}'}, False),
+        ({"param": '{"callBackUrl": "https://h.example/x/token", "input": {}}'}, True),
+        ({"param": '{"callBackUrl": "https://h.example/x/other", "input": {}}'}, False),
     ],
 )
 def test_a_record_is_compared_with_what_was_sent(raw: Any, is_possible: bool) -> None:

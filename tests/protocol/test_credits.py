@@ -2,8 +2,10 @@
 
 import pytest
 
-from veo_async.models import JSON, TaskRecord, TaskStatus
+from veo_async.models import JSON, Model, Resolution, TaskRecord, TaskStatus
+from veo_async.prices import Prices
 from veo_async.protocol.codec import credits_of, failure_of, may_succeed
+from veo_async.request import VideoRequest
 
 
 def record(raw: dict[str, JSON], **fields: object) -> TaskRecord:
@@ -75,3 +77,18 @@ def test_a_failure_may_pass_by_its_code_or_by_its_words(
     # A failure without words is no better than its code.
     assert error.is_retryable is may
     assert ("may succeed as a new task" in str(error)) is may
+
+
+def test_what_a_price_list_does_not_name_is_the_dearest_of_what_it_does() -> None:
+    mine = Prices(
+        name="mine",
+        videos={
+            Model.FAST: {Resolution.HD_720P: 60, Resolution.HD_1080P: 65},
+            Model.QUALITY: {Resolution.HD_720P: 250},
+            Model.LITE: {},
+        },
+        upgrade_1080p=5,
+    )
+    assert mine.of(VideoRequest("a boat")) == 60
+    assert mine.of(VideoRequest("a boat", resolution="4k")) == 65, "0 would be no bound"
+    assert mine.of(VideoRequest("a boat", model="veo3", resolution="1080p")) == 250

@@ -19,6 +19,7 @@ MOVES = {
     (JobState.UNKNOWN, JobStep.NOT_CREATED, JobState.NEW),
     (JobState.UNKNOWN, JobStep.AGAIN, JobState.NEW),
     (JobState.SUBMITTED, JobStep.ACCEPTED, JobState.SUBMITTED),
+    (JobState.SUBMITTED, JobStep.EXTENDED, JobState.NEW),
     (JobState.SUBMITTED, JobStep.READY, JobState.READY),
     (JobState.SUBMITTED, JobStep.FAILED, JobState.FAILED),
     (JobState.SUBMITTED, JobStep.EXPIRED, JobState.EXPIRED),
@@ -37,6 +38,8 @@ MOVES = {
 AFTER = {(state, step): after for state, step, after in MOVES}
 # Nothing is to be done for them in a later run, unless somebody changes something.
 FINAL = {JobState.STORED, JobState.FAILED, JobState.REJECTED, JobState.EXPIRED}
+# What pays for something: a new task after a failure, and the next one of a film.
+PAYING = frozenset({JobStep.AGAIN, JobStep.EXTENDED})
 PAID = {JobState.SUBMITTED, JobState.READY, JobState.DOWNLOADING, JobState.STORED}
 
 
@@ -128,6 +131,7 @@ def test_a_slot_is_held_from_the_intent_until_an_end_was_seen() -> None:
     assert given_back == {
         JobStep.TURNED_AWAY,
         JobStep.REJECTED,
+        JobStep.EXTENDED,
         JobStep.READY,
         JobStep.FAILED,
         JobStep.EXPIRED,
@@ -140,11 +144,17 @@ def test_a_slot_is_held_from_the_intent_until_an_end_was_seen() -> None:
 def test_what_is_paid_is_not_paid_again_unless_it_failed_and_that_is_allowed(
     state: JobState,
 ) -> None:
-    assert JobState.INTENT not in reached(state, without=frozenset({JobStep.AGAIN}))
+    assert JobState.INTENT not in reached(state, without=PAYING)
     assert JobStep.AGAIN not in TRANSITIONS[state]
 
 
+def test_a_film_goes_on_from_a_task_that_was_seen_to_end_and_from_nowhere_else() -> None:
+    assert {(state, after) for state, step, after in MOVES if step is JobStep.EXTENDED} == {
+        (JobState.SUBMITTED, JobState.NEW)
+    }
+
+
 def test_what_may_be_paid_is_sent_again_by_a_decision_only() -> None:
-    decisions = frozenset({JobStep.AGAIN, JobStep.NOT_CREATED})
+    decisions = PAYING | {JobStep.NOT_CREATED}
     assert JobState.INTENT not in reached(JobState.UNKNOWN, without=decisions)
     assert {step for (state, step) in AFTER if state is JobState.INTENT} & decisions == set()

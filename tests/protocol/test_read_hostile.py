@@ -4,6 +4,7 @@ import json
 import logging
 import math
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from veo_async.errors import APIError, TaskFailedError, UnexpectedResponseError, VeoError
-from veo_async.models import TaskRecord, TaskStatus, Video
+from veo_async.models import Resolution, TaskRecord, TaskStatus, Video
 from veo_async.protocol import codec, reading
 from veo_async.protocol.http import HttpResponse
 from veo_async.protocol.polling import is_final
@@ -25,7 +26,10 @@ STATUSES = [200, 204, 302, 400, 401, 403, 404, 408, 422, 429, 451, 455, 500, 501
 READERS: dict[str, Callable[[HttpResponse], object]] = {
     "generate": codec.read_generate,
     "record-info": lambda response: codec.read_record_info(response, ID),
-    "1080p": lambda response: codec.read_upgrade(response, BASE, "1080p"),
+    "1080p": lambda response: codec.read_upgrade(response, BASE, Resolution.HD_1080P),
+    "4k": lambda response: codec.read_upgrade(response, BASE, Resolution.UHD_4K),
+    "credits": codec.read_credits,
+    "download-url": codec.read_download_url,
 }
 
 
@@ -53,6 +57,11 @@ def read_all(body: bytes, status: int) -> list[object]:
             _check_record(outcome)
         if name == "generate" and isinstance(outcome, str):
             assert 0 < len(said(outcome)) <= 256
+        if isinstance(outcome, Decimal):
+            assert 0 <= outcome < 10**18
+        if isinstance(outcome, Video):
+            said(outcome.url)
+            codec.upgrade_task(outcome)
         outcomes.append(outcome)
     return outcomes
 
@@ -74,6 +83,11 @@ def _check_record(record: TaskRecord) -> None:
         assert said(url)[:8].lower().startswith(("http://", "https://"))
     if record.status is TaskStatus.FAILED:
         assert len(said(codec.failure_of(record))) < 1_500
+    else:
+        codec.upgraded_by(record, BASE, Resolution.UHD_4K)
+    cost = codec.credits_of(record)
+    assert cost is None or cost >= 0
+    codec.repeats_request(record)
     try:
         video = codec.video_of(record)
     except (TaskFailedError, UnexpectedResponseError):
@@ -166,7 +180,7 @@ READABLE: list[Any] = [
 
 @pytest.mark.parametrize("body", READABLE)
 def test_what_can_be_understood_is_understood(body: bytes) -> None:
-    task_id, record, video = read_all(body, 200)
+    task_id, record, video, *_ = read_all(body, 200)
     assert task_id == ID
     assert isinstance(record, TaskRecord)
     assert (record.status, record.video_url) == (TaskStatus.SUCCESS, LINK)
@@ -244,6 +258,7 @@ keys = st.sampled_from(
     """code msg message error data taskId task_id status successFlag response resultUrls resultUrl
     videoUrl fullResultUrls originUrls url result_url errorCode errorMessage createTime createdAt
     completeTime completedAt paramJson duration resolution aspectRatio seed seeds hasAudioList
+    state resultJson result_urls origin_urls failCode failMsg param input creditsConsumed
     """.split()  # noqa: SIM905  # a list of thirty words reads better so
 )
 hostile_text = st.text(st.characters(exclude_categories=()), max_size=20)
@@ -259,6 +274,7 @@ leaves = st.one_of(
         [
             *(ID, LINK, f'["{LINK}"]', f"[{LINK}]", "{", "[", '{"a":1}', "2025-06-06 10:25:00"),
             *("Your prompt was flagged", "record is null", "1080P is processing", "failed"),
+            *("success", "fail", "waiting", f'{{"resultUrls":["{LINK}"]}}', '{"data":{"url":1}}'),
             *("1", "9" * 5_000, "1e400", "[" * 2_000),
         ]
     ),

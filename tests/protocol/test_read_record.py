@@ -158,7 +158,144 @@ def test_the_live_failure() -> None:
     error = caught.value
     assert (error.task_id, error.code, error.reason) == (ID, 400, POLICY)
     assert not error.is_retryable
-    assert str(error).endswith("change the prompt or the images before submitting again")
+    assert str(error).endswith("reword the prompt before submitting again")
+
+
+# --- the newer form (live document 2.13)
+
+
+def job(**changes: Any) -> dict[str, Any]:
+    """Return the success of 2.13, changed."""
+    return {
+        "taskId": ID,
+        "model": "veo-3-1",
+        "state": "success",
+        "param": json.dumps(
+            {
+                "model": "veo-3-1",
+                "callBackUrl": "https://client.example/h",
+                "input": {"prompt": "A paper boat", "aspect_ratio": "9:16", "resolution": "720p"},
+            }
+        ),
+        "resultJson": json.dumps({"resultUrls": [LINK]}),
+        "failCode": None,
+        "failMsg": None,
+        "costTime": 61,
+        "completeTime": 1776728275000,
+        "createTime": 1776728214000,
+        "updateTime": 1776728275000,
+        "progress": 100,
+        "creditsConsumed": 60,
+    } | changes
+
+
+def test_a_success_of_the_newer_form() -> None:
+    record = read(job())
+    assert record == TaskRecord(
+        task_id=ID,
+        status=SUCCESS,
+        video_url=LINK,
+        video_urls=(LINK,),
+        created_at=datetime(2026, 4, 20, 23, 36, 54, tzinfo=UTC),
+        completed_at=datetime(2026, 4, 20, 23, 37, 55, tzinfo=UTC),
+    )
+    video = codec.video_of(record)
+    assert (video.resolution, video.aspect_ratio, video.seed) == ("720p", "9:16", None)
+    assert codec.credits_of(record) == 60
+    assert codec.repeats_request(record)
+    assert not codec.repeats_request(read(live()))
+
+
+def recorded(**changes: Any) -> dict[str, Any]:
+    """Return a record of the newer form as one was seen, of another model."""
+    sent = {"model": "veo-3-1", "input": json.dumps({"prompt": "a boat", "aspect_ratio": "9:16"})}
+    return {
+        "taskId": ID,
+        "model": "veo-3-1",
+        "state": "success",
+        "param": json.dumps(sent),
+        "resultJson": json.dumps({"resultUrls": [LINK]}),
+        "failCode": None,
+        "failMsg": None,
+        "costTime": 61,
+        "completeTime": 1776728275123,
+        "createTime": 1776728214456,
+        "creditsConsumed": 63.0,
+        "operationType": "veo-3-1",
+        "response": {"resultUrls": [LINK]},
+        "successFlag": 1,
+        "paramJson": json.dumps(sent),
+    } | changes
+
+
+def test_a_record_as_it_was_seen() -> None:
+    record = read(recorded())
+    assert (record.status, record.video_urls) == (SUCCESS, (LINK,))
+    assert record.created_at == datetime(2026, 4, 20, 23, 36, 54, 456_000, tzinfo=UTC)
+    assert codec.video_of(record).aspect_ratio == "9:16"
+    assert codec.credits_of(record) == 63
+    assert codec.repeats_request(record)
+    running = {"state": "waiting", "successFlag": 0, "resultJson": "", "completeTime": None}
+    assert read(recorded(**running, response=None)).status is GENERATING
+    # No failed one was seen: whatever the number beside it, the word ends the task.
+    for flag in (0, 2, 3, None):
+        failed = {"state": "fail", "successFlag": flag, "resultJson": None, "failCode": "500"}
+        assert read(recorded(**failed, failMsg="x", response=None)).status is FAILED
+
+
+def test_a_running_record_with_an_empty_message() -> None:
+    record = read(live(successFlag=0, response=None, errorMessage="", completeTime=None))
+    assert (record.status, record.error_code, record.error_message) == (GENERATING, None, None)
+
+
+@pytest.mark.parametrize("code", [400, "400", 400.0])
+def test_a_failure_of_the_newer_form(code: Any) -> None:
+    record = read(job(state="fail", resultJson="", failCode=code, failMsg=POLICY))
+    assert (record.status, record.error_code, record.error_message) == (FAILED, 400, POLICY)
+    assert record.video_urls == ()
+
+
+@pytest.mark.parametrize(
+    ("state", "status"),
+    [
+        ("waiting", GENERATING),
+        ("queuing", GENERATING),
+        ("generating", GENERATING),
+        ("success", SUCCESS),
+        ("fail", FAILED),
+        # Unknown words end nothing, and neither does what is no word.
+        ("failed", GENERATING),
+        ("FAIL", GENERATING),
+        ("", GENERATING),
+        ("cancelled", GENERATING),
+        (1, GENERATING),
+        (3, GENERATING),
+        (True, GENERATING),
+        (["fail"], GENERATING),
+        ({"state": "fail"}, GENERATING),
+    ],
+    ids=repr,
+)
+def test_a_state_of_the_newer_form(state: Any, status: TaskStatus) -> None:
+    record = read(job(state=state, resultJson="", failCode="", failMsg="", completeTime=None))
+    assert (record.status, record.error_code, record.error_message) == (status, None, None)
+
+
+# Live document 2.4: what clients were found to read, and should not.
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        pytest.param(live(successFlag=-1), GENERATING, id="minus-1-as-failure"),
+        pytest.param(live(successFlag=3), FAILED, id="3-as-success"),
+        pytest.param(
+            {"taskId": ID, "response": {"successFlag": 1, "resultUrls": [LINK]}, "successFlag": 0},
+            GENERATING,
+            id="flag-inside-response",
+        ),
+    ],
+)
+def test_wrong_readings_are_not_imitated(data: dict[str, Any], status: TaskStatus) -> None:
+    assert read(data).status is status
 
 
 def test_a_live_task_that_is_running() -> None:
@@ -217,7 +354,8 @@ def test_a_status_number(flag: str, number: Any, status: TaskStatus) -> None:
         pytest.param(
             {"response": {"successFlag": 3}}, GENERATING, id="inside-response-is-no-place"
         ),
-        pytest.param({"state": "fail"}, GENERATING, id="the-generic-endpoint's-word"),
+        pytest.param({"state": "fail", "successFlag": 0}, FAILED, id="a-word-before-a-number"),
+        pytest.param({"state": "what?", "successFlag": 1}, SUCCESS, id="a-number-then"),
         pytest.param({}, GENERATING, id="empty"),
         pytest.param({"videoUrl": LINK}, SUCCESS, id="no-flag-and-a-link"),
         pytest.param({"errorCode": 501}, FAILED, id="no-flag-and-an-error"),
@@ -263,6 +401,52 @@ LINKS: list[Any] = [
     pytest.param({"fullResultUrls": [FILM], "resultUrls": [ONE]}, (FILM, ONE), id="film-outside"),
     pytest.param({"videoUrl": "HTTPS://HOST/A.MP4"}, ("HTTPS://HOST/A.MP4",), id="upper-case"),
     pytest.param({"videoUrl": "http://host/a.mp4"}, ("http://host/a.mp4",), id="http"),
+    pytest.param({"resultJson": {"resultUrls": [ONE, TWO]}}, (ONE, TWO), id="jobs"),
+    pytest.param({"resultJson": json.dumps({"resultUrls": [ONE]})}, (ONE,), id="jobs-as-text"),
+    pytest.param(
+        {"resultJson": json.dumps({"resultUrls": json.dumps([ONE])})}, (ONE,), id="text-in-text"
+    ),
+    pytest.param({"resultJson": json.dumps({"resultUrl": ONE})}, (ONE,), id="jobs-singular"),
+    pytest.param(
+        {"resultJson": json.dumps({"data": {"result_urls": [ONE], "origin_urls": [TWO]}})},
+        (ONE,),
+        id="jobs-1080p",
+    ),
+    pytest.param(
+        {"resultJson": json.dumps({"data": {"origin_urls": [TWO]}, "originUrls": [TWO]})},
+        (),
+        id="jobs-origin-only",
+    ),
+    pytest.param(
+        {"resultJson": json.dumps({"resultUrls": [TWO], "data": {"result_urls": [ONE]}})},
+        (ONE, TWO),
+        id="jobs-the-size-that-was-asked-for-first",
+    ),
+    pytest.param(
+        {"resultJson": json.dumps({"resultUrls": [ONE], "fullResultUrls": [FILM]})},
+        (FILM, ONE),
+        id="jobs-whole-film",
+    ),
+    pytest.param(
+        {"resultJson": {"data": {"result_urls": [ONE], "full_result_urls": [FILM]}}},
+        (FILM, ONE),
+        id="jobs-whole-film-snake",
+    ),
+    pytest.param(
+        {"resultJson": json.dumps({"data": {"image_urls": [ONE]}, "imageUrls": [ONE]})},
+        (),
+        id="jobs-pictures",
+    ),
+    pytest.param({"resultJson": ""}, (), id="jobs-running"),
+    pytest.param({"resultJson": "{"}, (), id="jobs-broken"),
+    pytest.param({"resultJson": "null"}, (), id="jobs-null"),
+    pytest.param({"resultJson": json.dumps([ONE])}, (), id="jobs-list"),
+    pytest.param(
+        {"param": json.dumps({"input": {"image_urls": [ONE], "resultUrls": [ONE]}})},
+        (),
+        id="jobs-echo",
+    ),
+    pytest.param({"result_urls": [ONE], "image_urls": [TWO]}, (ONE,), id="snake-case"),
     # The 720p original of a 1080p video, and what the request said (2.4): never delivered.
     pytest.param({"response": {"resultUrls": [ONE], "originUrls": [TWO]}}, (ONE,), id="origin"),
     pytest.param({"response": {"originUrls": [TWO]}, "originUrls": [TWO]}, (), id="origin-only"),
@@ -373,6 +557,36 @@ FIELDS: list[Any] = [
     pytest.param({"response": {"seeds": []}}, "seed", None, id="no-seeds"),
     pytest.param({"response": {"seeds": ["56896"]}}, "seed", 56896, id="seed-text"),
     pytest.param({"seed": 12345}, "seed", 12345, id="spec-seed"),
+    pytest.param({"resultJson": {"seeds": [56896]}}, "seed", 56896, id="jobs-seeds"),
+    pytest.param({"resultJson": {"data": {"seeds": [56896]}}}, "seed", 56896, id="jobs-data-seeds"),
+    pytest.param({"param": '{"input":{"seeds":12345}}'}, "seed", 12345, id="jobs-seed-echo"),
+    pytest.param({"param": '{"input":{"prompt":"x"}}'}, "seed", None, id="jobs-no-seed"),
+    pytest.param(
+        {"param": '{"input":{"aspect_ratio":"9:16"}}'}, "aspect_ratio", "9:16", id="jobs-ratio"
+    ),
+    pytest.param(
+        {"param": {"input": '{"aspect_ratio":"9:16"}'}}, "aspect_ratio", "9:16", id="jobs-text"
+    ),
+    pytest.param({"param": '{"aspect_ratio":"9:16"}'}, "aspect_ratio", "9:16", id="jobs-flat"),
+    pytest.param(
+        {"param": '{"input":{"resolution":"4k"}}'}, "resolution", "4k", id="jobs-resolution-echo"
+    ),
+    pytest.param(
+        {"resultJson": '{"resolution":"1080p"}', "param": '{"input":{"resolution":"4k"}}'},
+        "resolution",
+        "1080p",
+        id="jobs-resolution",
+    ),
+    pytest.param(
+        {"resultJson": {"data": {"resolution": "1080p"}}},
+        "resolution",
+        "1080p",
+        id="jobs-data-resolution",
+    ),
+    pytest.param({"resultJson": {"hasAudioList": [False]}}, "has_audio", False, id="jobs-muted"),
+    pytest.param(
+        {"resultJson": {"data": {"has_audio_list": [True]}}}, "has_audio", True, id="jobs-audio"
+    ),
     pytest.param({"response": {"hasAudioList": [False]}}, "has_audio", False, id="muted"),
     pytest.param({"response": {"hasAudioList": None}}, "has_audio", None, id="audio-null"),
     pytest.param({"response": {"hasAudioList": [1]}}, "has_audio", None, id="audio-number"),
@@ -520,13 +734,16 @@ ERRORS: list[tuple[int, str, type[APIError], str]] = [
     (408, "Timeout", ServerError, "ask again later"),
     (422, "record is null", NotFoundError, "records are kept for 14 days"),
     (422, "recordInfo is null", NotFoundError, "records are kept for 14 days"),
+    (422, f"Record not found for taskId: {ID}", NotFoundError, "records are kept for 14 days"),
+    (422, "Record does not exist", NotFoundError, "records are kept for 14 days"),
     (
         422,
         "Temporarily supports records within 14 days.",
         NotFoundError,
-        "records are kept for 14 days",
+        "records and files are kept for 14 days",
     ),
     (422, "taskId is wrong", ValidationError, "as it says"),
+    (400, "taskId parameter is required", ValidationError, "as it says"),
     (429, "Rate limit exceeded", RateLimitError, "wait and try again"),
     (
         429,
@@ -534,7 +751,7 @@ ERRORS: list[tuple[int, str, type[APIError], str]] = [
         RateLimitError,
         "wait and try again",
     ),
-    (433, "has exceeded the daily limit", QuotaExceededError, "or wait"),
+    (433, "has exceeded the daily limit", QuotaExceededError, "or wait until it resets"),
     (455, "maintenance, record is null", ServiceUnavailableError, "in some minutes"),
     (500, "Server Error", ServerError, "try again later"),
     (500, "Internal Error, Please try again later.", ServerError, "try again later"),
@@ -542,7 +759,7 @@ ERRORS: list[tuple[int, str, type[APIError], str]] = [
     (500, "record is null", ServerError, "try again later"),
     (500, POLICY, ServerError, "try again later"),
     (500, "failed", ServerError, "try again later"),
-    (505, "This feature is disabled", ServerError, "try again later"),
+    (505, "This feature is disabled", ServerError, "not available"),
     (999, "what?", ServerError, "try again later"),
     (201, "what?", UnexpectedResponseError, "any proxy in between"),
     (-1, "what?", UnexpectedResponseError, "any proxy in between"),

@@ -1,4 +1,4 @@
-"""The answers of the 1080P call: spec (Get 1080P Video), live document 2.5 and section 4."""
+"""The answers of the 1080P and 4K calls: spec (Get 1080P Video), live document 2.5, 2.6 and 4."""
 
 import json
 from datetime import UTC, datetime
@@ -15,10 +15,11 @@ from veo_async.errors import (
     RateLimitError,
     ServerError,
     ServiceUnavailableError,
+    TaskFailedError,
     UnexpectedResponseError,
     ValidationError,
 )
-from veo_async.models import Video
+from veo_async.models import Resolution, TaskRecord, TaskStatus, Video
 from veo_async.protocol import codec
 from veo_async.protocol.http import HttpResponse
 
@@ -49,7 +50,7 @@ def envelope(code: Any, msg: Any, data: Any = None) -> dict[str, Any]:
 
 
 def read(body: object, status: int = 200) -> Video | None:
-    return codec.read_upgrade(answer(body, status), BASE, "1080p")
+    return codec.read_upgrade(answer(body, status), BASE, Resolution.HD_1080P)
 
 
 @pytest.mark.parametrize(
@@ -166,3 +167,95 @@ def test_a_link_in_a_page_or_under_a_5xx_is_not_delivered() -> None:
         read({"data": {"resultUrl": LARGE}})
     with pytest.raises(ServerError):
         read(envelope(200, "success", {"resultUrl": LARGE}), 502)
+
+
+# --- 4K (live document 2.6)
+
+PICTURE = "https://tempfile.aiquickdraw.com/p/1.jpg"
+
+
+def read_4k(body: object, status: int = 200) -> Video | None:
+    return codec.read_upgrade(answer(body, status), BASE, Resolution.UHD_4K)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (200, "success"),
+        (
+            422,
+            "4k is processing. It should be ready in 5-10 minutes. Please check back shortly.",
+        ),
+        (400, "4k is processing. It should be ready in 5-10 minutes. Please check back shortly."),
+        (422, "record status is not success"),
+    ],
+)
+@pytest.mark.parametrize("real", [False, True], ids=["http-200", "http-as-code"])
+def test_4k_is_not_ready_yet(code: int, words: str, real: bool) -> None:
+    data = {"taskId": ID, "resultUrls": None, "imageUrls": None}
+    assert read_4k(envelope(code, words, data), code if real else 200) is None
+    # Its picture comes before its film, and is not the film.
+    assert read_4k(envelope(code, words, data | {"imageUrls": [PICTURE]})) is None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"taskId": ID, "resultUrls": [LARGE], "imageUrls": [PICTURE]},
+        {"task_id": ID, "result_urls": [LARGE], "media_ids": ["a"], "image_urls": [PICTURE]},
+        {"taskId": ID, "response": {"resultUrls": [LARGE], "mediaIds": ["a"]}, "successFlag": 1},
+    ],
+    ids=["2.6", "callback-page", "record-info"],
+)
+@pytest.mark.parametrize("code", [422, 200])
+def test_4k_is_ready_although_the_code_is_422(code: int, data: Any) -> None:
+    video = read_4k(envelope(code, "The video has been generated successfully", data))
+    assert video == attrs.evolve(BASE, url=LARGE, urls=(LARGE,), resolution="4k", origin="4k")
+    assert (video.duration, video.seed, video.has_audio) == (8.0, 61668, True)
+    assert codec.upgrade_task(video) is None
+
+
+def test_there_is_no_4k_version() -> None:
+    words = "The 4K version of this video is unavailable. Please try a different video."
+    with pytest.raises(ServerError) as caught:
+        read_4k(envelope(500, words, {"taskId": ID}))
+    assert (caught.value.message, caught.value.task_id) == (words, ID)
+
+
+# --- a conversion that is a task of its own (live document 2.13)
+
+
+def made(status: TaskStatus, **fields: Any) -> TaskRecord:
+    return TaskRecord(task_id="another", status=status, **fields)
+
+
+def test_a_task_of_its_own_gives_the_video_of_its_base() -> None:
+    record = made(
+        TaskStatus.SUCCESS, video_url=LARGE, video_urls=(LARGE, SMALL), raw={"taskId": "another"}
+    )
+    video = codec.upgraded_by(record, BASE, Resolution.UHD_4K)
+    assert video == attrs.evolve(BASE, url=LARGE, urls=(LARGE, SMALL), resolution="4k", origin="4k")
+    assert video.task_id == ID
+    assert codec.upgrade_task(video) == "another"
+
+
+@pytest.mark.parametrize("status", [TaskStatus.GENERATING, TaskStatus.SUCCESS])
+def test_a_task_of_its_own_without_a_link_is_not_ready(status: TaskStatus) -> None:
+    assert codec.upgraded_by(made(status), BASE, Resolution.UHD_4K) is None
+
+
+def test_a_link_of_a_task_that_runs_is_not_delivered() -> None:
+    record = made(TaskStatus.GENERATING, video_url=LARGE, video_urls=(LARGE,))
+    assert codec.upgraded_by(record, BASE, Resolution.UHD_4K) is None
+
+
+def test_a_task_of_its_own_may_fail() -> None:
+    record = made(TaskStatus.FAILED, error_code=500, error_message="Server Error")
+    with pytest.raises(TaskFailedError) as caught:
+        codec.upgraded_by(record, BASE, Resolution.UHD_4K)
+    assert (caught.value.task_id, caught.value.is_retryable) == ("another", True)
+
+
+@pytest.mark.parametrize("raw", [{}, {"taskId": None}, {"taskId": ID}, {"taskId": "a b"}], ids=str)
+def test_what_names_no_other_task_was_made_by_none(raw: Any) -> None:
+    assert codec.upgrade_task(attrs.evolve(BASE, raw=raw)) is None

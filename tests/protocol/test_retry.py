@@ -166,7 +166,8 @@ OUTCOMES: list[tuple[VeoError, Taken]] = [
     *((api(ServerError, 408, status), Taken.UNKNOWN) for status in (200, 408)),
     *((api(ServerError, 500, status), Taken.UNKNOWN) for status in (200, 500)),
     *((api(ServerError, 501, status), Taken.UNKNOWN) for status in (200, 501)),
-    *((api(ServerError, 505, status), Taken.UNKNOWN) for status in (200, 505)),
+    (api(ServerError, 505, 200), Taken.REFUSED),  # the service's own words: it is switched off
+    (api(ServerError, 505, 505), Taken.UNKNOWN),  # a proxy's, of anything
     *((api(ServerError, code, code), Taken.UNKNOWN) for code in (502, 503, 504, 520, 524)),
     (api(ServerError, 400, 400), Taken.UNKNOWN),  # the spec's "still generating"
     *((api(UnexpectedResponseError, 200, status), Taken.UNKNOWN) for status in (200, 202, 204)),
@@ -210,6 +211,7 @@ def test_nothing_else_may_be_sent_again() -> None:
         (api(ServiceUnavailableError, 455), True),
         (api(ServerError, 500), True),
         (api(ServerError, 408), True),
+        (api(ServerError, 505), False),
         (api(UnexpectedResponseError, 403, 403), True),
         (api(AuthenticationError, 401), False),
         (api(InsufficientCreditsError, 402), False),

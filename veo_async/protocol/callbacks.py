@@ -15,7 +15,7 @@ import attrs
 
 from veo_async.errors import ConfigurationError, SignatureError, WebhookError
 from veo_async.models import JSON, JSONObject
-from veo_async.protocol import reading
+from veo_async.protocol import dialect, reading
 
 __all__ = ["Callback"]
 
@@ -278,7 +278,7 @@ def last_segment(path: str) -> str | None:
 def echoes(raw: JSONObject, *, prompt: str, is_translated: bool, token: str) -> bool:
     """Return whether a task's record may be that of a submit, by what it repeats of the request.
 
-    The live service repeats the request in `paramJson` (live document 2.4), the spec's does not.
+    The live service repeats the request (live document 2.4 and 2.13), the spec's does not.
 
     Args:
         raw: The record.
@@ -286,11 +286,10 @@ def echoes(raw: JSONObject, *, prompt: str, is_translated: bool, token: str) -> 
         is_translated: Whether the service may have translated it (spec: enableTranslation).
         token: The token in the callback URL that was sent.
     """
-    request = reading.as_object(raw.get("paramJson"))
-    url = reading.as_text(request.get("callBackUrl"))
+    url = reading.as_text(reading.find(raw, dialect.ECHOED_URL))
     if url is not None:
         return last_segment(url) == token
-    told = reading.as_text(request.get("prompt"))
+    told = reading.as_text(reading.find(raw, dialect.ECHOED_PROMPT))
     if told is None or (is_translated and not prompt.isascii()):
         return True
     return told.split() == prompt.split()

@@ -1,186 +1,73 @@
-"""Requests to bytes-to-be, and answers to a value or one exact error.
-
-Errors come in three layers, read in this order: the HTTP status, the envelope's `code`, and the
-flags of the task itself (live document, section 4).
-"""
+"""Requests to bytes-to-be, and answers to a value or one exact error."""
 
 from collections.abc import Mapping
-from typing import Final
+from decimal import Decimal
+from typing import Final, cast
 
 import attrs
 
 from veo_async.errors import (
-    APIError,
-    AuthenticationError,
-    InsufficientCreditsError,
     InvalidRequestError,
     NotFoundError,
-    QuotaExceededError,
-    RateLimitError,
     ServerError,
-    ServiceUnavailableError,
     TaskFailedError,
     UnexpectedResponseError,
-    ValidationError,
 )
 from veo_async.models import (
     JSON,
     JSONObject,
+    Model,
+    Resolution,
     TaskRecord,
     TaskStatus,
     Video,
 )
-from veo_async.protocol import dialect, reading
+from veo_async.protocol import dialect, reading, remedies
+from veo_async.protocol.dialect import Call, Form
+from veo_async.protocol.envelope import (
+    LONGEST_WORDS,
+    OK,
+    Envelope,
+    error,
+    error_of,
+    quoted,
+    read_envelope,
+    refuses,
+    says,
+    unexpected,
+)
 from veo_async.protocol.http import HttpRequest, HttpResponse
-from veo_async.request import ExtendRequest, PaidRequest, VideoRequest, local_images
+from veo_async.request import ExtendRequest, PaidRequest, local_images
 
 __all__: list[str] = []
 
-_OK = 200
 _STILL_GENERATING = 400  # spec: Error Codes
-_FORBIDDEN = 403  # without an envelope the edge's own, live document 2.1
 _FAILURES = frozenset({451, 501})  # image unreachable, generation failed: live document, section 4
 _ABOUT_THE_TASK = frozenset({404, 422, 451})  # believed of a paid task from the service only
 _FIRST_ERROR = 400
 _FIRST_SERVER_ERROR = 500
 _NO_ANSWER = 408  # live document, section 4
-_SWITCHED_OFF = 505  # live document, section 4: of the 5xx, the one that does not pass
-_LONGEST_WORDS = 1000
-_LONGEST_QUOTE = 200  # of a body that is not the service's
-
-# Code → class and what to do next. Codes not listed fall to their hundred.
-_ERRORS: Final[Mapping[int, tuple[type[APIError], str]]] = {
-    401: (AuthenticationError, "check the key, at https://kie.ai/api-key, and where it is set"),
-    402: (InsufficientCreditsError, "top up the account and submit again"),
-    403: (AuthenticationError, "check what the key may do and from which addresses"),
-    404: (NotFoundError, "check the task id and the base URL"),
-    408: (ServerError, "ask again later"),
-    422: (ValidationError, "change the request as it says"),
-    429: (RateLimitError, "wait and try again"),
-    433: (QuotaExceededError, "raise the key's cap in the account's settings, or wait"),
-    451: (ValidationError, "make the image reachable for the service"),
-    455: (ServiceUnavailableError, "try again in some minutes"),
-}
+_MOST_CREDITS: Final = Decimal(10) ** 18  # more is no balance, and long to write out
+_MOST_DIGITS: Final = 40
 
 
-@attrs.frozen
-class Envelope:
-    """What every answer is wrapped in (spec: Response).
-
-    Attributes:
-        http_status: The HTTP status.
-        code: The verdict: `code` where the HTTP status is below 400, else the HTTP status.
-        message: The service's words, as one line.
-        data: The content.
-        retry_after: Seconds that the service asked to wait.
-        is_envelope: Whether the body was an envelope at all.
-        is_page: Whether it was not even a JSON object, but a page of something in between.
-    """
-
-    http_status: int
-    code: int
-    message: str
-    data: JSON
-    retry_after: float | None
-    is_envelope: bool
-    is_page: bool
+# --- what goes out
 
 
-def read_envelope(response: HttpResponse) -> Envelope:
-    """Read an answer's envelope; a body that is none keeps its HTTP status as the verdict."""
-    body = reading.parse(response.body)
-    fields: JSONObject = body if isinstance(body, dict) else {}
-    code = reading.as_int(fields.get("code"))
-    verdict = response.status
-    if code is not None and response.status < _FIRST_ERROR:
-        verdict = code
-    return Envelope(
-        http_status=response.status,
-        code=verdict,
-        message=_words(fields, response.body),
-        data=fields.get("data"),
-        retry_after=response.retry_after,
-        is_envelope=code is not None,
-        is_page=not isinstance(body, dict),
-    )
-
-
-def _words(fields: JSONObject, body: bytes) -> str:
-    for name in ("msg", "message", "error"):
-        words = reading.as_line(fields.get(name), _LONGEST_WORDS)
-        if words is not None:
-            return words
-    return _quoted(body)
-
-
-def _quoted(body: bytes) -> str:
-    text = body[: 4 * _LONGEST_QUOTE].decode(errors="replace")
-    return reading.as_line(text, _LONGEST_QUOTE) or "an empty body"
-
-
-def _says(envelope: Envelope, words: tuple[str, ...]) -> bool:
-    message = envelope.message.lower()
-    counts = envelope.is_envelope and envelope.code in dialect.WORDED_CODES
-    return counts and any(part in message for part in words)
-
-
-def error_of(envelope: Envelope, task_id: str | None = None) -> APIError:
-    """Return the error that an answer other than success stands for."""
-    kind, remedy = _kind_of(envelope)
-    about = f" (task {task_id})" if task_id else ""
-    status = f", HTTP {envelope.http_status}" if envelope.http_status != envelope.code else ""
-    text = f"the service answered {envelope.code}{status}{about}: {envelope.message}; {remedy}"
-    return _made(kind, text, envelope, task_id)
-
-
-def _unexpected(envelope: Envelope, what: str, task_id: str | None = None) -> APIError:
-    text = f"{what}; check the base URL and any proxy in between"
-    return _made(UnexpectedResponseError, text, envelope, task_id)
-
-
-def _made(kind: type[APIError], text: str, envelope: Envelope, task_id: str | None) -> APIError:
-    return kind(
-        text,
-        message=envelope.message,
-        code=envelope.code,
-        http_status=envelope.http_status,
-        task_id=task_id,
-        retry_after=envelope.retry_after,
-    )
-
-
-def _kind_of(envelope: Envelope) -> tuple[type[APIError], str]:
-    if _says(envelope, dialect.UNKNOWN_TASK_WORDS):
-        return NotFoundError, "check the task id; records are kept for 14 days"
-    if envelope.code in _ERRORS and (envelope.is_envelope or envelope.code != _FORBIDDEN):
-        return _ERRORS[envelope.code]
-    if envelope.code >= _FIRST_SERVER_ERROR:
-        return ServerError, "try again later"
-    if envelope.code >= _FIRST_ERROR and envelope.is_envelope:
-        return ValidationError, "change the request as it says"
-    return UnexpectedResponseError, "check the base URL and any proxy in between"
-
-
-def encode_create(request: PaidRequest) -> HttpRequest:
+def encode_create(request: PaidRequest, form: Form = dialect.AUTO) -> HttpRequest:
     """Return the call that creates a paid task.
 
-    Raises:
-        InvalidRequestError: `extra` repeats a field that has a name of its own, or an image is a
-            path and was not uploaded.
-    """
-    if isinstance(request, ExtendRequest):
-        return encode_extend(request)
-    return encode_generate(request)
-
-
-def encode_generate(request: VideoRequest) -> HttpRequest:
-    """Return the call that makes a new video, with both spellings where they differ.
+    Args:
+        request: What to make.
+        form: The dialect. What it has no name for is not sent.
 
     Raises:
         InvalidRequestError: `extra` repeats a field that has a name of its own, or an image is a
             path and was not uploaded.
     """
     check(request)
+    if isinstance(request, ExtendRequest):
+        return _encoded(form.extend, attrs.asdict(request, recurse=False))
     local = local_images(request.image_urls)
     if local:
         raise InvalidRequestError(
@@ -188,31 +75,16 @@ def encode_generate(request: VideoRequest) -> HttpRequest:
             " veo.upload() returned",
             field="image_urls",
         )
-    body = _body(request, dialect.REQUEST_NAMES)
-    return HttpRequest(method="POST", path=dialect.GENERATE_PATH, body=body)
-
-
-def encode_extend(request: ExtendRequest) -> HttpRequest:
-    """Return the call that extends a video (live document 2.7).
-
-    Raises:
-        InvalidRequestError: `extra` repeats a field that has a name of its own.
-    """
-    check(request)
-    body = _body(request, dialect.EXTEND_NAMES)
-    body["model"] = dialect.EXTEND_MODELS[request.model]
-    return HttpRequest(method="POST", path=dialect.EXTEND_PATH, body=body)
+    return _encoded(form.generate, attrs.asdict(request, recurse=False))
 
 
 def check(request: PaidRequest) -> None:
-    """Make sure that a request can be sent.
+    """Make sure that a request can be sent, in any dialect.
 
     Raises:
         InvalidRequestError: `extra` repeats a field that has a name of its own.
     """
-    is_extension = isinstance(request, ExtendRequest)
-    names = dialect.EXTEND_NAMES if is_extension else dialect.REQUEST_NAMES
-    own = {name for spelled in names.values() for name in spelled}
+    own = _EXTEND_NAMES if isinstance(request, ExtendRequest) else _GENERATE_NAMES
     for name in request.extra:
         if name in own:
             raise InvalidRequestError(
@@ -221,25 +93,76 @@ def check(request: PaidRequest) -> None:
             )
 
 
-def _body(request: PaidRequest, names: Mapping[str, tuple[str, ...]]) -> dict[str, JSON]:
-    body: dict[str, JSON] = {}
-    for field, spelled in names.items():
-        value = _as_json(getattr(request, field))
+def _names(*calls: Call) -> frozenset[str]:
+    steps = {place[-1] for call in calls for places in call.fields.values() for place in places}
+    return frozenset(steps)
+
+
+_GENERATE_NAMES: Final = _names(*(form.generate for form in dialect.FORMS.values()))
+_EXTEND_NAMES: Final = _names(*(form.extend for form in dialect.FORMS.values()))
+
+
+def _encoded(call: Call, values: Mapping[str, object]) -> HttpRequest:
+    said: dict[str, JSON] = {**call.fixed}
+    for field, places in call.fields.items():
+        value = _as_json(values.get(field), call)
         if value is not None and value != []:
-            body.update(dict.fromkeys(spelled, value))
-    body.update(request.extra)
-    return body
+            for place in places:
+                _put(said, place, value)
+    for name, value in cast("JSONObject", values.get("extra", {})).items():
+        _put(said, (*call.extra, call.extra_names.get(name, name)), value)
+    if call.method == "GET":
+        query = {name: str(value) for name, value in said.items()}
+        return HttpRequest(method=call.method, path=call.path, query=query)
+    return HttpRequest(method=call.method, path=call.path, body=said)
 
 
-def _as_json(value: str | int | tuple[str, ...] | None) -> JSON:
-    return [*value] if isinstance(value, tuple) else value
+def _put(body: dict[str, JSON], place: dialect.Place, value: JSON) -> None:
+    for step in place[:-1]:
+        body = cast("dict[str, JSON]", body.setdefault(step, {}))
+    body[place[-1]] = value
 
 
-def read_generate(response: HttpResponse) -> str:
+def _as_json(value: object, call: Call) -> JSON:
+    if isinstance(value, tuple):
+        return [*cast("tuple[str, ...]", value)]
+    if isinstance(value, Model):
+        return call.models.get(value, value)
+    return cast("JSON", value)
+
+
+def encode_record_info(task_id: str, form: Form = dialect.AUTO) -> HttpRequest:
+    """Return the call that asks for a task."""
+    return _encoded(form.record_info, {"task_id": task_id})
+
+
+def encode_upgrade(call: Call, task_id: str) -> HttpRequest:
+    """Return the call that converts a finished video, in one of its spellings."""
+    return _encoded(call, {"task_id": task_id})
+
+
+def encode_credits() -> HttpRequest:
+    """Return the call that asks for the account's balance (live document 2.10)."""
+    return _encoded(dialect.CREDITS, {})
+
+
+def encode_download_url(link: str) -> HttpRequest:
+    """Return the call that asks for a temporary link to a file (live document 2.10)."""
+    return _encoded(dialect.DOWNLOAD_URL, {"url": link})
+
+
+# --- what comes back
+
+
+def read_generate(response: HttpResponse, base_id: str | None = None) -> str:
     """Return the id of the task that a create call made.
 
     An id counts whatever the code and status beside it: a task that has one can be asked for, and
     only an answer without one is a refusal.
+
+    Args:
+        response: The answer.
+        base_id: The task whose video it goes on from. A refusal may name that (live document 2.6).
 
     Raises:
         APIError: The service refused, or answered with something else.
@@ -247,20 +170,15 @@ def read_generate(response: HttpResponse) -> str:
     envelope = read_envelope(response)
     data = reading.as_object(envelope.data)
     task_id = reading.as_id(reading.find(data, dialect.TASK_ID))
-    if task_id is not None:
+    if task_id is not None and (envelope.is_success or task_id != base_id):
         return task_id
-    if envelope.code == _OK:
-        raise _unexpected(envelope, f"no task id in the create's answer {_quoted(response.body)}")
-    if _says(envelope, dialect.RUNNING_WORDS) and envelope.code == _STILL_GENERATING:
+    if envelope.code == OK:
+        raise unexpected(envelope, f"no task id in the create's answer {quoted(response.body)}")
+    if says(envelope, dialect.RUNNING_WORDS) and envelope.code == _STILL_GENERATING:
         # What a 400 means in the spec. It does not say which task is running: it may be this one.
         text = f"the service answered 400 to a create: {envelope.message}; look for its task"
-        raise _made(ServerError, text, envelope, None)
+        raise error(ServerError, text, envelope, None)
     raise error_of(envelope)
-
-
-def encode_record_info(task_id: str) -> HttpRequest:
-    """Return the call that asks for a task."""
-    return HttpRequest(method="GET", path=dialect.RECORD_INFO_PATH, query={"taskId": task_id})
 
 
 def read_record_info(response: HttpResponse, task_id: str) -> TaskRecord:
@@ -274,7 +192,7 @@ def read_record_info(response: HttpResponse, task_id: str) -> TaskRecord:
         APIError: The service does not know the task, or did not answer the question.
     """
     envelope = read_envelope(response)
-    if envelope.code == _OK and envelope.is_envelope:
+    if envelope.is_success:
         return _record(envelope, task_id)
     if _is_failure(envelope):
         return TaskRecord(
@@ -283,30 +201,35 @@ def read_record_info(response: HttpResponse, task_id: str) -> TaskRecord:
             error_code=envelope.code,
             error_message=envelope.message,
         )
-    if envelope.code == _STILL_GENERATING or _says(envelope, dialect.NOT_READY_WORDS):
+    if _is_running(envelope):
         return TaskRecord(task_id=task_id, status=TaskStatus.GENERATING)
     if envelope.is_page and envelope.code in _ABOUT_THE_TASK:
-        raise _unexpected(envelope, f"HTTP {envelope.code} and no word of the service", task_id)
+        raise unexpected(envelope, f"HTTP {envelope.code} and no word of the service", task_id)
     raise error_of(envelope, task_id)
 
 
 def _is_failure(envelope: Envelope) -> bool:
     if envelope.code in _FAILURES:
         return envelope.is_envelope
-    is_bare = envelope.message.lower() == dialect.FAILED_WORD
-    return _says(envelope, (dialect.FAILED_WORD,) if is_bare else dialect.REFUSAL_WORDS)
+    return refuses(envelope)
+
+
+def _is_running(envelope: Envelope) -> bool:
+    if envelope.code == _STILL_GENERATING:
+        return not says(envelope, dialect.NO_TASK_ID_WORDS)
+    return says(envelope, dialect.NOT_READY_WORDS)
 
 
 def _record(envelope: Envelope, task_id: str) -> TaskRecord:
     data = envelope.data
     if data is None:
         text = f"the service knows no task {task_id}; check the task id"
-        raise _made(NotFoundError, text, envelope, task_id)
+        raise error(NotFoundError, text, envelope, task_id)
     if not isinstance(data, dict):
-        raise _unexpected(envelope, f"the record of task {task_id} is not an object", task_id)
+        raise unexpected(envelope, f"the record of task {task_id} is not an object", task_id)
     named = reading.as_id(reading.find(data, dialect.TASK_ID))
     if named is not None and named != task_id:
-        raise _unexpected(envelope, f"asked for task {task_id}, told of {named}", task_id)
+        raise unexpected(envelope, f"asked for task {task_id}, told of {named}", task_id)
     return record_of(data, task_id)
 
 
@@ -328,12 +251,16 @@ def record_of(data: JSONObject, task_id: str) -> TaskRecord:
 
 
 def _status(data: JSONObject, urls: tuple[str, ...], error_code: int | None) -> TaskStatus:
+    # The word first: a record that has it may have a number beside it that nobody documents.
+    state = reading.find(data, (dialect.STATE,))
+    if isinstance(state, str) and state in dialect.STATES:
+        return dialect.STATES[state]
     flags = [reading.find(data, (place,)) for place in dialect.STATUS]
     for number in map(reading.as_int, flags):
         if number is not None and number in dialect.STATUSES:
             return dialect.STATUSES[number]
     # An unknown status must not end a paid task: it goes on being polled.
-    if any(flag is not None for flag in flags):
+    if any(flag is not None for flag in (*flags, state)):
         return TaskStatus.GENERATING
     if urls:
         return TaskStatus.SUCCESS
@@ -342,7 +269,7 @@ def _status(data: JSONObject, urls: tuple[str, ...], error_code: int | None) -> 
 
 
 def _line(data: JSONObject, places: tuple[dialect.Place, ...]) -> str | None:
-    return reading.as_line(reading.find(data, places), _LONGEST_WORDS)
+    return reading.as_line(reading.find(data, places), LONGEST_WORDS)
 
 
 def _links(data: JSONObject) -> tuple[str, ...]:
@@ -365,8 +292,8 @@ def video_of(record: TaskRecord) -> Video:
         raise UnexpectedResponseError(
             f"task {record.task_id} is {record.status} and has no link to its video; ask for it"
             f" later with veo.task({record.task_id!r})",
-            code=_OK,
-            http_status=_OK,
+            code=OK,
+            http_status=OK,
             task_id=record.task_id,
         )
     return Video(
@@ -384,9 +311,14 @@ def video_of(record: TaskRecord) -> Video:
     )
 
 
+def repeats_request(record: TaskRecord) -> bool:
+    """Return whether a record says all that was sent, as the newer form's does."""
+    return reading.find(record.raw, dialect.ECHO) is not None
+
+
 def credits_of(record: TaskRecord) -> int | None:
     """Return what a task cost, where the service says so."""
-    told = reading.as_int(reading.find(record.raw, dialect.CREDITS))
+    told = reading.as_int(reading.find(record.raw, dialect.CREDITS_CONSUMED))
     return None if told is None or told < 0 else told
 
 
@@ -395,10 +327,11 @@ def failure_of(record: TaskRecord) -> TaskFailedError:
     reason = record.error_message or "no reason given"
     code = record.error_code
     is_retryable = may_succeed(code, reason)
+    usual = "change the prompt or the images"
     remedy = (
         "the same request may succeed as a new task"
         if is_retryable
-        else "change the prompt or the images before submitting again"
+        else f"{remedies.step_after(code, reason) or usual} before submitting again"
     )
     return TaskFailedError(
         f"task {record.task_id} failed ({code or 'no code'}): {reason.rstrip('.')}; {remedy}",
@@ -411,17 +344,14 @@ def failure_of(record: TaskRecord) -> TaskFailedError:
 
 def may_succeed(code: int | None, reason: str) -> bool:
     """Return whether a request that failed like this may succeed as a new task."""
+    if remedies.is_refusal(code, reason) or remedies.is_lasting(code, reason):
+        return False
     if code is None:
         return any(part in reason.lower() for part in dialect.AGAIN_WORDS)
-    return code == _NO_ANSWER or (code >= _FIRST_SERVER_ERROR and code != _SWITCHED_OFF)
+    return code == _NO_ANSWER or code >= _FIRST_SERVER_ERROR
 
 
-def encode_upgrade_1080p(task_id: str, path: str) -> HttpRequest:
-    """Return the call that converts a finished video to 1080P, at one of the two paths."""
-    return HttpRequest(method="GET", path=path, query={"taskId": task_id})
-
-
-def read_upgrade(response: HttpResponse, base: Video, resolution: str) -> Video | None:
+def read_upgrade(response: HttpResponse, base: Video, resolution: Resolution) -> Video | None:
     """Return the converted video, or None while it is not ready.
 
     A link counts whatever the code beside it, since the live service sends some with a 422 (live
@@ -431,27 +361,77 @@ def read_upgrade(response: HttpResponse, base: Video, resolution: str) -> Video 
         APIError: The service refuses to convert, or did not answer the question.
     """
     envelope = read_envelope(response)
-    urls = _upgrade_links(envelope.data)
+    urls = _links_of(envelope.data)
     if urls and response.status < _FIRST_SERVER_ERROR and envelope.is_envelope:
-        return attrs.evolve(
-            base,
-            url=urls[0],
-            urls=urls,
-            resolution=resolution,
-            origin=resolution,
-            raw=envelope.data if isinstance(envelope.data, dict) else {},
-        )
+        raw = envelope.data if isinstance(envelope.data, dict) else {}
+        return _upgraded(base, urls, resolution, raw)
     if _is_not_ready(envelope):
         return None
     raise error_of(envelope, base.task_id)
 
 
-def _upgrade_links(data: JSON) -> tuple[str, ...]:
+def upgraded_by(record: TaskRecord, base: Video, resolution: Resolution) -> Video | None:
+    """Return the converted video that a task of its own made, or None while it is not ready.
+
+    Raises:
+        TaskFailedError: The conversion failed.
+    """
+    if record.status is TaskStatus.FAILED:
+        raise failure_of(record)
+    if record.status is TaskStatus.GENERATING or not record.video_urls:
+        return None
+    return _upgraded(base, record.video_urls, resolution, record.raw)
+
+
+def _upgraded(base: Video, urls: tuple[str, ...], resolution: Resolution, raw: JSONObject) -> Video:
+    return attrs.evolve(
+        base, url=urls[0], urls=urls, resolution=resolution, origin=resolution, raw=raw
+    )
+
+
+def upgrade_task(video: Video) -> str | None:
+    """Return the id of the task that converted a video, where it was one of its own."""
+    made_by = reading.as_id(reading.find(video.raw, dialect.TASK_ID))
+    return None if made_by == video.task_id else made_by
+
+
+def _links_of(data: JSON) -> tuple[str, ...]:
     return _links(data) if isinstance(data, dict) else reading.as_urls(data)
 
 
 def _is_not_ready(envelope: Envelope) -> bool:
-    if not envelope.is_envelope or _says(envelope, dialect.REFUSAL_WORDS):
+    if not envelope.is_envelope or refuses(envelope):
         return False
-    is_early = envelope.code in {_OK, _STILL_GENERATING}
-    return is_early or _says(envelope, dialect.CONVERTING_WORDS)
+    is_early = envelope.code in {OK, _STILL_GENERATING}
+    return is_early or says(envelope, dialect.CONVERTING_WORDS)
+
+
+def read_credits(response: HttpResponse) -> Decimal:
+    """Return the account's balance, as exactly as it was written (live document 2.10).
+
+    Raises:
+        APIError: The service refused, or answered with something that is no balance.
+    """
+    envelope = read_envelope(response)
+    if not envelope.is_success:
+        raise error_of(envelope)
+    balance = reading.exact_number(response.body, "data")
+    is_fine = balance is not None and len(balance.as_tuple().digits) <= _MOST_DIGITS
+    if balance is not None and is_fine and 0 <= balance < _MOST_CREDITS:
+        return balance.copy_abs()  # of a negative zero; abs() would round
+    raise unexpected(envelope, f"the balance {quoted(response.body)} is no number of credits")
+
+
+def read_download_url(response: HttpResponse) -> str:
+    """Return a temporary link, which works for 20 minutes (live document 2.10).
+
+    Raises:
+        APIError: The service has none, or answered with something that is no link.
+    """
+    envelope = read_envelope(response)
+    if not envelope.is_success:
+        raise error_of(envelope)
+    links = _links_of(envelope.data)
+    if not links:
+        raise unexpected(envelope, f"no link in the answer {quoted(response.body)}")
+    return links[0]

@@ -15,15 +15,17 @@ class HttpRequest:
 
     Attributes:
         method: `GET` or `POST`.
-        path: Absolute path at the API host.
+        path: Absolute path at the host.
         query: Query parameters.
         body: JSON body, if any.
+        base_url: The host; None for the API's.
     """
 
     method: str
     path: str
     query: Mapping[str, str] = attrs.field(factory=dict[str, str])
     body: JSONObject | None = None
+    base_url: str | None = None
 
 
 @attrs.frozen(kw_only=True)

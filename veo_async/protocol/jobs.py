@@ -1,6 +1,7 @@
 """The life of one job of a batch, as its journal tells it: a table, and what it means for slots.
 
-A job wants one video. It may take several paid tasks to get it, one after the other.
+A job wants one video. It may take several paid tasks to get it, one after the other: new ones after
+failures, and for a film its extensions, whose steps are done one by one.
 """
 
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ __all__: list[str] = []
 class JobState(StrEnum):
     """Where a job stands, in the words that the journal keeps."""
 
-    NEW = "new"  # no task of it exists: nothing was sent, or the service said that it took nothing
+    NEW = "new"  # its next task does not exist: nothing was sent, or the service took nothing
     INTENT = "intent"  # the paid request is leaving, and its answer is not written down
     UNKNOWN = "unknown"  # its answer was lost: a task may exist and be paid
     SUBMITTED = "submitted"  # the service gave an id
@@ -33,6 +34,7 @@ class JobStep(Enum):
     REJECTED = auto()
     LOST = auto()  # the answer, or the process that waited for it
     ACCEPTED = auto()  # an id, from the answer, a callback or a person
+    EXTENDED = auto()  # a step of a film is done, and the next one is to be paid
     READY = auto()
     DOWNLOADING = auto()
     STORED = auto()
@@ -69,6 +71,7 @@ TRANSITIONS: Final[Mapping[JobState, Mapping[JobStep, JobState]]] = {
     },
     JobState.SUBMITTED: {
         JobStep.ACCEPTED: JobState.SUBMITTED,  # where the id that a person gave was wrong
+        JobStep.EXTENDED: JobState.NEW,
         JobStep.READY: JobState.READY,
         JobStep.FAILED: JobState.FAILED,
         JobStep.EXPIRED: JobState.EXPIRED,

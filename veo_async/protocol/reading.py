@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 from math import isfinite
 from typing import cast
 
@@ -28,6 +29,22 @@ def parse(body: bytes | str) -> "JSON | Exception":
         return cast("JSON", json.loads(text, strict=False))
     except (ValueError, RecursionError) as error:
         return error
+
+
+def exact_number(body: bytes, name: str) -> Decimal | None:
+    """Return a number at the top of a JSON object, as it was written there."""
+    try:
+        parsed = json.loads(
+            body.decode("utf-8-sig", errors="replace"),
+            strict=False,
+            parse_int=Decimal,
+            parse_float=Decimal,
+            parse_constant=Decimal,
+        )
+    except (ValueError, ArithmeticError, RecursionError):
+        return None
+    number = cast("dict[str, object]", parsed).get(name) if isinstance(parsed, dict) else None
+    return number if isinstance(number, Decimal) and number.is_finite() else None
 
 
 def as_object(value: JSON) -> JSONObject:

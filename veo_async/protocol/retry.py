@@ -14,14 +14,17 @@ from veo_async.errors import (
     UnexpectedResponseError,
     VeoError,
 )
+from veo_async.protocol import remedies
 from veo_async.settings import RetryPolicy
 
 __all__: list[str] = []
 
 _LONGEST_DIGITS = 12  # of a Retry-After in seconds; more is nonsense and slow to convert
+_SWITCHED_OFF = 505  # live document, section 4: of the 5xx, the one that does not pass
+_FIRST_ERROR = 400
 _REFUSING_STATUSES = range(300, 500)
 # Codes under HTTP 200 that say that no task was made (live document, section 4, and HTTP's own).
-_REFUSING_CODES = frozenset({400, 401, 402, 403, 404, 405, 413, 415, 422, 433, 451})
+_REFUSING_CODES = frozenset({400, 401, 402, 403, 404, 405, 413, 415, 422, 433, 451, 505})
 
 
 class Taken(Enum):
@@ -39,7 +42,7 @@ def taken(error: VeoError) -> Taken:
         return Taken.UNKNOWN if error.request_sent else Taken.NOT_SENT
     if isinstance(error, RateLimitError | ServiceUnavailableError):
         return Taken.TURNED_AWAY
-    if isinstance(error, ServerError):
+    if isinstance(error, ServerError) and not _is_off(error):
         return Taken.UNKNOWN
     if isinstance(error, APIError):
         # A redirect or a page of the edge in front means that the service never saw the request. A
@@ -49,8 +52,17 @@ def taken(error: VeoError) -> Taken:
     return Taken.REFUSED
 
 
+def _is_off(error: ServerError) -> bool:
+    # In the service's own words; as an HTTP status it may be a proxy's, of anything.
+    return error.code == _SWITCHED_OFF and error.http_status < _FIRST_ERROR
+
+
 def is_transient(error: VeoError) -> bool:
     """Return whether repeating a call that costs nothing may help."""
+    if isinstance(error, ServerError | UnexpectedResponseError) and remedies.is_lasting(
+        error.code, error.message
+    ):
+        return False
     return isinstance(
         error,
         TransportError
