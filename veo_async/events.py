@@ -181,9 +181,9 @@ class RequestFinished:
 
     Attributes:
         request_id: What names it in this process's log lines and errors.
-        base_url: The API's host.
+        base_url: The API's host, or the upload host.
         method: `GET` or `POST`.
-        path: Path at the API's host, without its query.
+        path: Path at that host, without its query.
         task_id: The task that was asked about, if any.
         key: The submit that it is part of, if any.
         status: HTTP status; None where no answer came.
@@ -209,7 +209,7 @@ class RetryScheduled:
     """A call failed in a way that may pass and will be repeated.
 
     Attributes:
-        call: Which call: `generate`, `record-info`, `1080p` or `download`.
+        call: Which call, such as `generate`, `record-info`, `1080p`, `upload` or `download`.
         task_id: Of which task, if any.
         attempt: How many tries have failed, from 1.
         delay: Seconds until the next one.

@@ -134,18 +134,17 @@ def _images(field: str, value: object) -> tuple[str, ...]:
 
 
 def _image(field: str, value: object) -> str:
-    name = os.fsdecode(cast("os.PathLike[str]", value)) if _is_path(value) else value
-    if isinstance(name, str) and (is_http_url(name) or is_image_path(name) or _is_path(value)):
+    is_path = isinstance(value, os.PathLike)
+    name = os.fsdecode(cast("os.PathLike[str]", value)) if is_path else value
+    # A path has to be known again as one where a journal kept its text.
+    if isinstance(name, str) and (is_http_url(name) or is_image_path(name)):
         return _encodable(field, name)
     raise _refuse(
         field,
         value,
-        "give an absolute http:// or https:// URL, or the path of a JPEG, PNG or WebP file",
+        "give an absolute http:// or https:// URL, or the path of a .jpg, .jpeg, .png or .webp"
+        " file",
     )
-
-
-def _is_path(value: object) -> bool:
-    return isinstance(value, os.PathLike)
 
 
 # More than one letter, since a single one is a drive.
@@ -277,7 +276,8 @@ class VideoRequest:
         image_urls: 1 or 2 frames, or 1 to 3 references: public http(s) URLs, or paths of JPEG, PNG
             or WebP files, which are uploaded first. Take no paths from strangers, then.
         aspect_ratio: `16:9`, `9:16` or `Auto`; None leaves it to the service.
-        seed: 10000 to 99999; None lets the service draw one.
+        seed: 10000 to 99999; None lets the service draw one. The dialect `jobs` has none for new
+            videos (live document 2.13), so that it is not sent there.
         callback_url: Where the service reports the end of the task; sent as it is.
         enable_translation: Whether the service translates the prompt to English.
         watermark: Text to print into the picture.
@@ -356,7 +356,8 @@ class ExtendRequest:
     Attributes:
         task_id: The task whose video it goes on from, made by this account.
         prompt: What happens next, 1 to 1000 characters.
-        model: `veo3` (quality), `veo3_fast` (default) or `veo3_lite`.
+        model: `veo3` (quality), `veo3_fast` (default) or `veo3_lite`; not sent in the dialect
+            `jobs`, which has none for extensions (live document 2.13).
         seed: 10000 to 99999; None lets the service draw one.
         callback_url: Where the service reports the end of the task; sent as it is.
         watermark: Text to print into the picture.

@@ -12,10 +12,10 @@ import os
 import re
 import ssl as ssl_module
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
 from socket import SOCK_STREAM, gaierror
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import aiohttp
 import attrs
@@ -58,6 +58,60 @@ _QUERY: Final = re.compile(r"(https?://[^\s?'\"<>]*)\?[^\s'\"<>]*")
 _POOL_SIZE: Final = 100
 _DNS_SECONDS: Final = 60
 _SHORTEST_SECRET: Final = 16  # a shorter "key" is a word of some test, which may stand anywhere
+
+
+class Body(Protocol):
+    """A request's body that is not held in memory."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What the request says of it: its type, and its length where that is known."""
+        ...
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether it can be sent again."""
+        ...
+
+    async def read(self) -> bytes | memoryview:
+        """Return the next piece, empty at the end.
+
+        Raises:
+            VeoError: There is none; the request is given up.
+        """
+        ...
+
+
+@attrs.frozen
+class _Pieces:
+    """Gives a body to aiohttp, which has until the next deadline to take each piece."""
+
+    body: Body
+    patience: asyncio.Timeout
+    timeouts: Timeouts
+    refusals: list[Exception]
+
+    def __aiter__(self) -> "_Pieces":
+        return self
+
+    async def __anext__(self) -> bytes | memoryview:
+        self._wait_for(None)  # a slow source is no stalled connection
+        try:
+            piece = await self.body.read()
+        except VeoError as error:
+            self.refusals.append(error)
+            raise
+        if not piece:
+            # What the system holds of it has to leave first.
+            self._wait_for(self.timeouts.stall + self.timeouts.response)
+            raise StopAsyncIteration
+        self._wait_for(self.timeouts.stall)
+        return piece
+
+    def _wait_for(self, seconds: float | None) -> None:
+        with suppress(RuntimeError):  # its request is over, and this about to be cancelled
+            now = asyncio.get_running_loop().time()
+            self.patience.reschedule(None if seconds is None else now + seconds)
 
 
 @attrs.define
@@ -181,8 +235,25 @@ class Transport:
         """
         return await self._call(self._submits, request, leaving)
 
+    async def upload(self, request: HttpRequest, body: Body) -> HttpResponse:
+        """Send a body that costs nothing, piece by piece, for as long as it moves.
+
+        The key goes along, to the request's host and never to where that redirects.
+
+        Raises:
+            VeoError: What reading the body raised.
+            TransportError: No whole answer came.
+        """
+        # A kept-alive connection may turn out to be closed, which only a second try would mend.
+        session = self._api if body.is_repeatable else self._submits
+        return await self._call(session, request, None, body)
+
     async def _call(
-        self, session: aiohttp.ClientSession, request: HttpRequest, leaving: Leaving | None
+        self,
+        session: aiohttp.ClientSession,
+        request: HttpRequest,
+        leaving: Leaving | None,
+        body: Body | None = None,
     ) -> HttpResponse:
         sent = leaving is None
         refusals: list[Exception] = []
@@ -200,10 +271,12 @@ class Transport:
         self.requests += 1
         failure: BaseException
         try:
-            return await self._answer(session, request, _Sending(mark_and_leave))
+            return await self._answer(session, request, _Sending(mark_and_leave), body, refusals)
         except Exception as error:  # noqa: BLE001  # the border
-            if error in refusals:  # and none of the wire
-                failure = error.with_traceback(None)
+            # Of what was raised by others, aiohttp may have made an error of the wire.
+            theirs = [one for one in refusals if one is error or isinstance(one, VeoError)]
+            if theirs:
+                failure = theirs[0].with_traceback(None)
             elif session.closed and isinstance(error, RuntimeError):
                 failure = _closed()
             else:
@@ -214,25 +287,38 @@ class Transport:
         raise failure
 
     async def _answer(
-        self, session: aiohttp.ClientSession, request: HttpRequest, sending: _Sending
+        self,
+        session: aiohttp.ClientSession,
+        request: HttpRequest,
+        sending: _Sending,
+        body: Body | None,
+        refusals: list[Exception],
     ) -> HttpResponse:
-        async with session.request(
-            request.method,
-            URL(self._base_url + request.path).with_query(request.query),
-            json=request.body,
-            headers={"Authorization": self._key.bearer()},
-            allow_redirects=False,
-            proxy=self._proxy,
-            timeout=aiohttp.ClientTimeout(
-                total=self._timeouts.response, sock_connect=self._timeouts.connect
-            ),
-            trace_request_ctx=sending,
-        ) as response:
+        seconds = self._timeouts.response
+        async with (
+            asyncio.timeout(None if body is None else seconds) as patience,
+            session.request(
+                request.method,
+                URL((request.base_url or self._base_url) + request.path).with_query(request.query),
+                json=request.body,
+                data=None if body is None else _Pieces(body, patience, self._timeouts, refusals),
+                headers={
+                    "Authorization": self._key.bearer(),
+                    **({} if body is None else body.headers),
+                },
+                allow_redirects=False,
+                proxy=self._proxy,
+                timeout=aiohttp.ClientTimeout(
+                    total=seconds if body is None else None, sock_connect=self._timeouts.connect
+                ),
+                trace_request_ctx=sending,
+            ) as response,
+        ):
             with self._woken(response.content):
-                body = (await _bounded(response)).decode("latin-1")
+                answer = (await _bounded(response)).decode("latin-1")
             return HttpResponse(
                 status=response.status,
-                body=self._hidden(body).encode("latin-1"),
+                body=self._hidden(answer).encode("latin-1"),
                 retry_after=retry_after(response.headers.get("Retry-After"), datetime.now(UTC)),
                 service_id=self._service_id(response.headers),
             )

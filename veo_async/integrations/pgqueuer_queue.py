@@ -47,7 +47,8 @@ async def enqueue(
     """Put a job into the queue; return whether it was not there yet.
 
     Within the transaction of `queue`, if there is one: where that is rolled back, there is no job.
-    A key that is done already may come again, and costs nothing.
+    A key that is done already may come again, and costs nothing. Images that are paths are files of
+    the machine that the worker runs on; a job whose image is not there is held.
 
     Args:
         queue: A psycopg connection, or pgqueuer's `Queries` over any driver.
