@@ -120,7 +120,13 @@ def test_the_client_takes_what_the_documentation_promises():
 
 
 def test_the_defaults_are_the_documented_ones():
-    assert attrs.asdict(PollPolicy()) == {"interval": 5.0, "first": None, "upgrade_interval": None}
+    assert attrs.asdict(PollPolicy()) == {
+        "interval": 5.0,
+        "first": None,
+        "upgrade_interval": None,
+        "is_adaptive": False,
+    }
+    assert PollPolicy.adaptive() == PollPolicy.adaptive(5.0) == PollPolicy(5.0, is_adaptive=True)
     assert (PollPolicy().first_after, PollPolicy().upgrade_every) == (20.0, 20.0)
     assert attrs.asdict(Timeouts()) == {
         "connect": 10, "response": 60, "stall": 30, "task": 1800, "uncertain": 600, "close": 10,

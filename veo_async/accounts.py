@@ -6,7 +6,6 @@ from veo_async.entries import Entry
 from veo_async.errors import BudgetExceededError
 from veo_async.prices import DEARER, Budget, Prices
 from veo_async.protocol.jobs import OPEN, JobState
-from veo_async.request import VideoRequest
 
 __all__: list[str] = []
 
@@ -72,28 +71,82 @@ class Accounts:
     clients: Budget
     tally: Tally = attrs.field(factory=Tally)
 
-    def can_pay(self, request: VideoRequest) -> bool:
-        """Return whether both budgets allow a task."""
-        return self.refusal(request) is None
+    def can_pay(self, entry: Entry) -> bool:
+        """Return whether both budgets allow what a job needs."""
+        return self.refusal(entry) is None
 
-    def refusal(self, request: VideoRequest) -> BudgetExceededError | None:
-        """Return why a budget does not allow a task, if one does not."""
-        ours = self.ours.refusal(self.prices.of(request))
-        return ours or self.clients.refusal(DEARER.of(request))
+    def refusal(self, entry: Entry) -> BudgetExceededError | None:
+        """Return why a budget does not allow what a job needs, if one does not.
 
-    def pay(self, entry: Entry, request: VideoRequest) -> None:
-        """Commit a task's price, which `refusal` allowed in the same turn of the loop."""
-        self.ours.commit(entry.price)
-        self.clients.commit(DEARER.of(request))
+        For a film that is all that is left of it: one that cannot be paid to its end is not begun.
+        """
+        ours, clients = self._needed(entry)
+        return self.ours.refusal(ours) or self.clients.refusal(clients)
+
+    def _needed(self, entry: Entry) -> tuple[int, int]:
+        """Return what is not committed of what a job needs, by each price list."""
+        ours, clients = self._ahead(entry, entry.left - entry.ahead)
+        if entry.is_committed:
+            return ours, clients
+        request, done = entry.wanted, len(entry.job.steps)
+        return (
+            ours + self.prices.of_step(request, done),
+            clients + DEARER.of_step(request, done),
+        )
+
+    def _ahead(self, entry: Entry, count: int) -> tuple[int, int]:
+        """Return what so many extensions cost, by each price list."""
+        if not count:
+            return 0, 0
+        model = entry.wanted.model
+        return count * self.prices.extension(model), count * DEARER.extension(model)
+
+    def pay(self, entry: Entry) -> None:
+        """Commit what a job needs, which `refusal` allowed in the same turn of the loop."""
+        ours, clients = self._needed(entry)
+        self.ours.commit(ours)
+        self.clients.commit(clients)
+        self._spend(entry, ours)
+        entry.ahead = entry.left
+        self._is_at_hand(entry)
+
+    def pay_ahead(self, entry: Entry) -> None:
+        """Commit the extensions of a film whose task an earlier run paid, if the budgets allow."""
+        ours, clients = self._ahead(entry, entry.left - entry.ahead)
+        if self.ours.refusal(ours) is None and self.clients.refusal(clients) is None:
+            self.ours.commit(ours)
+            self.clients.commit(clients)
+            self._spend(entry, ours)
+            entry.ahead = entry.left
+
+    def go_on(self, entry: Entry) -> None:
+        """Take what was committed ahead for the next step, now that the one before is done."""
+        if entry.ahead:
+            entry.ahead -= 1
+            self._is_at_hand(entry)
+
+    def _is_at_hand(self, entry: Entry) -> None:
         entry.is_committed = True
-        self._spend(entry, entry.price)
+        entry.price = self.prices.of_step(entry.wanted, len(entry.job.steps))
+
+    def forgo(self, entry: Entry) -> None:
+        """Take back what was committed for extensions that are not to be made."""
+        ours, clients = self._ahead(entry, entry.ahead)
+        self.ours.release(ours)
+        self.clients.release(clients)
+        self._spend(entry, -ours)
+        entry.ahead = 0
 
     def take_back(self, entry: Entry) -> None:
-        """Take back the price of a task that does not exist. Harmless where none is committed."""
+        """Take back the price of a task that does not exist, and of what was to follow it.
+
+        Harmless where none is committed.
+        """
+        self.forgo(entry)
         if entry.is_committed and entry.request is not None:
             entry.is_committed = False
             self.ours.release(entry.price)
-            self.clients.release(DEARER.of(entry.request))
+            self.clients.release(DEARER.of_step(entry.request, len(entry.job.steps)))
             self._spend(entry, -entry.price)
 
     def lost(self, entry: Entry) -> None:
@@ -120,7 +173,8 @@ class Accounts:
             entry.is_committed = False
             self._spend(entry, credits_ - committed)
             if is_failure and entry.request is not None:
-                self.clients.release(DEARER.of(entry.request) - credits_)
+                listed = DEARER.of_step(entry.request, len(entry.job.steps))
+                self.clients.release(listed - credits_)
 
     def _spend(self, entry: Entry, credits_: int) -> None:
         entry.spent += credits_

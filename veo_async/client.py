@@ -6,6 +6,7 @@ import ssl as ssl_module
 import warnings
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
+from decimal import Decimal
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
@@ -16,30 +17,39 @@ from veo_async.configuration import (
     read_api_key,
     read_base_url,
     read_budget,
+    read_dialect,
     read_pace,
+    read_upload_url,
 )
 from veo_async.errors import (
-    APIError,
     ClientClosedError,
     InvalidRequestError,
     NotFoundError,
-    SubmitUncertainError,
+    VeoError,
     WrongLoopError,
 )
 from veo_async.events import Emitter, Observer
 from veo_async.files import refuse_existing, target_of
 from veo_async.limits import LocalLimiter, TaskLimiter
 from veo_async.models import (
+    Dialect,
     Download,
+    Resolution,
     TaskRecord,
     TaskStatus,
     Video,
 )
 from veo_async.ownership import finished
-from veo_async.prices import DEARER, Prices
+from veo_async.prices import DEARER, Budget, Prices
 from veo_async.protocol import codec
 from veo_async.protocol.reading import as_id
-from veo_async.request import RequestFields, VideoRequest
+from veo_async.request import (
+    ExtendFields,
+    ExtendRequest,
+    PaidRequest,
+    RequestFields,
+    VideoRequest,
+)
 from veo_async.settings import (
     MAX_DOWNLOADS,
     MAX_TASKS,
@@ -51,7 +61,6 @@ from veo_async.settings import (
     Statistics,
     Timeouts,
 )
-from veo_async.submit import Submission, uncertain, warn_of_orphan, with_token
 from veo_async.task import VideoTask
 
 if TYPE_CHECKING:
@@ -64,6 +73,7 @@ if TYPE_CHECKING:
     from veo_async.results import JobResult
     from veo_async.runtime import Runtime
     from veo_async.streaming import VideoStream
+    from veo_async.upload import UploadSource
     from veo_async.webhooks import WebhookReceiver
     from veo_async.workshop import Until
 
@@ -80,6 +90,9 @@ class VeoClient:
     Args:
         api_key: The account's key; the environment variable `KIE_API_KEY` when not given.
         base_url: The API's host; `KIE_BASE_URL`, then `https://api.kie.ai`, when not given.
+        dialect: In which form the service is asked: `spec`, `live`, `jobs` (live document 2.13), or
+            `auto`, the names of the first two at once. Its answers are read in every form. `jobs`
+            has no seed for new videos, and no model for extensions: neither is sent there.
         max_tasks: Tasks that may run at once (spec: 10 per account).
         limiter: What counts the slots, where they are shared with others; `max_tasks` is its own
             business then.
@@ -92,6 +105,9 @@ class VeoClient:
         connector: The application's own aiohttp pool, which is used and never closed.
         proxy: URL of an HTTP proxy for everything.
         ssl: An SSL context, or False to check no certificate.
+        upload_url: The host that files are uploaded to, and that gets the key with them;
+            `https://kieai.redpandaai.co` (live document 2.11), or `base_url` where that is not the
+            service's own.
         callback_url: Prefix of a callback URL for requests without one; a random token is appended
             as a path segment.
         webhooks: What receives the callbacks, mounted by the application where `callback_url` says.
@@ -108,6 +124,7 @@ class VeoClient:
         api_key: str | None = None,
         *,
         base_url: str | None = None,
+        dialect: Dialect | str = Dialect.AUTO,
         max_tasks: int = MAX_TASKS,
         limiter: TaskLimiter | None = None,
         poll: PollPolicy = PollPolicy(),  # noqa: B008  # frozen
@@ -119,6 +136,7 @@ class VeoClient:
         connector: "aiohttp.BaseConnector | None" = None,
         proxy: str | None = None,
         ssl: ssl_module.SSLContext | bool | None = None,
+        upload_url: str | None = None,
         callback_url: str | None = None,
         webhooks: "WebhookReceiver | None" = None,
         on_event: Observer | Iterable[Observer] | None = None,
@@ -127,14 +145,17 @@ class VeoClient:
         self._keyed: Keyed | None = None
         self._closing: asyncio.Task[None] | None = None
         self._is_closed = False
-        self._upgraded_ids: set[str] = set()
+        self._upgraded_ids: set[tuple[Resolution, str]] = set()
         # Wrapped first, or it would stand in the traceback of whatever is wrong.
         given = None if api_key is None else ApiKey(api_key)
         del api_key
         slots = LocalLimiter(max_tasks) if limiter is None else limiter
+        host = read_base_url(base_url)
         self._settings = Configuration(
             key=read_api_key(given),
-            base_url=read_base_url(base_url),
+            base_url=host,
+            dialect=read_dialect(dialect),
+            upload_url=read_upload_url(upload_url, host),
             limiter=slots,
             gate=read_pace(pace, slots),
             poll=poll,
@@ -162,12 +183,16 @@ class VeoClient:
         The paid request is sent once. A caller that is cancelled before it left spends nothing;
         after that the task goes on, stays watched and is named in the log and in `tasks`.
 
+        Images that are paths are looked at first, all of them, and uploaded before there is a slot.
+        What this client uploaded in the last twelve hours is not uploaded again.
+
         Args:
             request: A `VideoRequest`, or a prompt with a request's fields as keywords.
             **fields: The fields, where `request` is a prompt.
 
         Raises:
-            InvalidRequestError: The request breaks the service's rules. Nothing was sent.
+            InvalidRequestError: The request breaks the service's rules, or an image is missing, is
+                no JPEG, PNG or WebP, or too large. Nothing was sent.
             BudgetExceededError: It would cost more than `max_credits` leaves. Nothing was sent.
             SubmitUncertainError: The answer was lost: a task may exist. It is not sent again.
             APIError: The service refused; its class says what to do.
@@ -177,58 +202,71 @@ class VeoClient:
             WrongLoopError: This is another event loop or process than the client's.
         """
         wanted = _request(request, fields)
-        runtime = self._started()
-        key = self._settings.new_token()
-        if wanted.callback_url is None and self._settings.callback_url is not None:
-            wanted = wanted.evolve(callback_url=with_token(self._settings.callback_url, key))
-        codec.check(wanted)
-        job = Submission(key=key, request=wanted)
-        self._settings.budget.commit(DEARER.of(wanted))
-        try:
-            return await runtime.owned.call(
-                self._submit(runtime, job), may_be_withdrawn=lambda: job.may_be_withdrawn
+        if wanted.extend_to is not None:
+            raise InvalidRequestError(
+                "extend_to takes several tasks, and submit makes one; use generate, batch or"
+                " run_job, or extend its task once it is finished",
+                field="extend_to",
             )
-        except ClientClosedError:
-            if job.task_id is not None:
-                return runtime.watcher.attach(job.task_id)
-            if job.may_be_withdrawn:
-                raise
-            raise uncertain(job, "the client was closed before it came") from None
-        except asyncio.CancelledError:
-            job.is_orphan = True
-            if job.task_id is not None:
-                warn_of_orphan(job.task_id)
-            raise
+        return await self._paid(wanted, self._settings.budget)
 
-    async def _submit(self, runtime: "Runtime", job: Submission) -> VideoTask:
-        def begin(task_id: str) -> VideoTask:
-            return runtime.watcher.begin(task_id, job.key, job.request)
+    async def extend(
+        self, task: VideoTask | Video | str, prompt: str, **fields: Unpack[ExtendFields]
+    ) -> VideoTask:
+        """Submit an extension of a finished video (live document 2.7), and return its task.
 
-        try:
-            return await runtime.submitter.run(job, begin)
-        except SubmitUncertainError:
-            runtime.listen_for(job)
-            raise
-        finally:
-            if job.may_be_withdrawn:
-                self._settings.budget.release(DEARER.of(job.request))
+        It is paid like any other request, which `submit` describes. The service makes a new task;
+        its video is the whole film, where the service gives that. A video that went through 1080P
+        generation cannot be extended.
+
+        Args:
+            task: The video, its task, which is waited for first, or a task id, which is sent as it
+                is.
+            prompt: What happens next, 1 to 1000 characters.
+            **fields: The further fields of an `ExtendRequest`. Its model is not taken from the
+                video's: the usual one is `veo3_fast`.
+
+        Raises:
+            InvalidRequestError: The request breaks the service's rules. Nothing was sent.
+            NotFoundError: The service does not know the task, or extends no videos.
+            VeoError: What `submit` raises, and `VideoTask.wait` for a task.
+        """
+        base = task.task_id if isinstance(task, Video) else _task_id(task)
+        wanted = ExtendRequest(base, prompt, **fields)
+        codec.check(wanted)
+        self._started()
+        if isinstance(task, VideoTask):
+            await task.wait()
+        return await self._paid(wanted, self._settings.budget)
+
+    async def _paid(self, wanted: PaidRequest, budget: Budget) -> VideoTask:
+        from veo_async.paying import paid  # noqa: PLC0415  # loaded by __init__
+
+        return await paid(self._started(), wanted, budget)
 
     async def generate(self, request: VideoRequest | str, **fields: Unpack[RequestFields]) -> Video:
         """Submit a request and return its finished video.
+
+        With `extend_to` it is a film: the video is extended so many times, each time in a new paid
+        task, and what is returned is the last one's. The whole of it has to be within `max_credits`
+        before the first task is paid. Where a step fails, the error says which, and how to go on
+        from what is paid.
 
         Args:
             request: A `VideoRequest`, or a prompt with a request's fields as keywords.
             **fields: The fields, where `request` is a prompt.
 
         Raises:
-            VeoError: What `submit` and `VideoTask.wait` raise.
+            VeoError: What `submit` and `VideoTask.wait` raise; for a film also what `extend` does.
         """
-        task = await self.submit(request, **fields)
+        from veo_async.films import Share, filmed  # noqa: PLC0415  # loaded by __init__
+
+        wanted = _request(request, fields)
+        share = Share.of(self._settings.budget, DEARER.of_film(wanted))
         try:
-            return await task.wait()
-        except asyncio.CancelledError:
-            warn_of_orphan(task.id)
-            raise
+            return await filmed(wanted, lambda step: self._paid(step, share))
+        finally:
+            share.close()
 
     def task(self, task_id: str) -> VideoTask:
         """Return a task by its id, also one of an earlier process.
@@ -269,31 +307,81 @@ class VeoClient:
     async def upgrade_1080p(self, video: Video | VideoTask | str) -> Video:
         """Convert a finished video to 1080P (spec: Get 1080P Video), and wait until it is ready.
 
-        It costs some credits, once per video: asking again is free.
+        It costs some credits, once per video: asking again is free. In the dialect `jobs` it is a
+        paid task of its own, which this client creates once per video and never sends again.
 
         Args:
             video: A video, or its task or task id, which is waited for first.
 
         Raises:
             TaskTimeoutError: It is not ready after `Timeouts.task` seconds.
+            TaskFailedError: The conversion failed. It is not charged.
+            SubmitUncertainError: In the dialect `jobs`: the answer to its creation was lost.
             BudgetExceededError: It would cost more than `max_credits` leaves.
+            NotFoundError: The service does not know the task, or has no such conversion.
             VeoError: What `VideoTask.wait` raises; `APIError` when the service refuses.
         """
+        return await self._upgraded(Resolution.HD_1080P, video)
+
+    async def upgrade_4k(self, video: Video | VideoTask | str) -> Video:
+        """Convert a finished video to 4K (live document 2.6), and wait until it is ready.
+
+        It takes 5 to 10 minutes and costs many credits, once per video: asking again is free, also
+        after an answer was lost, since repeating the call is how the service is asked. In the
+        dialect `jobs` it is a paid task of its own, which this client creates once per video and
+        never sends again. The spec has no such call.
+
+        Args:
+            video: A video, or its task or task id, which is waited for first.
+
+        Raises:
+            TaskTimeoutError: It is not ready after `Timeouts.task` seconds.
+            TaskFailedError: The conversion failed. It is not charged.
+            SubmitUncertainError: In the dialect `jobs`: the answer to its creation was lost.
+            BudgetExceededError: It would cost more than `max_credits` leaves.
+            NotFoundError: The service does not know the task, or has no such conversion.
+            ServerError: There is no 4K version of this video.
+            VeoError: What `VideoTask.wait` raises; `APIError` when the service refuses.
+        """
+        return await self._upgraded(Resolution.UHD_4K, video)
+
+    async def _upgraded(self, to: Resolution, video: Video | VideoTask | str) -> Video:
+        from veo_async.upgrade import UPGRADES  # noqa: PLC0415  # loaded by __init__
+
         runtime = self._started()
+        kind = UPGRADES[to]
         base = await self._video(video)
-        is_new = base.task_id not in self._upgraded_ids
+        price = kind.price(DEARER)
+        is_new = (to, base.task_id) not in self._upgraded_ids
         if is_new:
-            self._settings.budget.commit(DEARER.upgrade_1080p)
-            self._upgraded_ids.add(base.task_id)
+            self._settings.budget.commit(price)
+            self._upgraded_ids.add((to, base.task_id))
         try:
             return await runtime.owned.call(
-                runtime.upgrader.ready(base), may_be_withdrawn=lambda: True
+                runtime.upgrader.ready(kind, base), may_be_withdrawn=lambda: True
             )
-        except APIError:
-            if is_new:
-                self._settings.budget.release(DEARER.upgrade_1080p)
-                self._upgraded_ids.discard(base.task_id)
+        except VeoError:
+            if not runtime.upgrader.may_be_paid(kind, base.task_id):
+                self._refund(to, base.task_id, price)
             raise
+
+    def _refund(self, to: Resolution, task_id: str, price: int) -> None:
+        """Take back what was promised for a conversion, once."""
+        if (to, task_id) in self._upgraded_ids:
+            self._upgraded_ids.discard((to, task_id))
+            self._settings.budget.release(price)
+
+    async def credits(self) -> Decimal:
+        """Return the account's balance in credits, exactly (live document 2.10).
+
+        Raises:
+            NotFoundError: The service has no such call, such as the spec's.
+            UnexpectedResponseError: The answer is no balance.
+            APIError: The service refused to answer.
+            TransportError: No answer came.
+        """
+        runtime = self._started()
+        return await runtime.api.repeated("credits", None, runtime.api.credits)
 
     async def _video(self, video: Video | VideoTask | str, timeout: float | None = None) -> Video:  # noqa: ASYNC109  # VideoTask.wait's
         if isinstance(video, Video):
@@ -312,6 +400,37 @@ class VeoClient:
         record = await self.status(task)
         is_there = record.status is TaskStatus.SUCCESS and record.video_url is not None
         return codec.video_of(record) if is_there else None
+
+    async def upload(self, source: "UploadSource", *, name: str | None = None) -> str:
+        """Upload a file, and return the public URL that the service keeps it at for a day.
+
+        For the images of requests; those that are given as paths are uploaded without this. It is
+        free (live document 2.11), and repeated after failures that may pass, where the source can
+        be read from its start again. A large file is sent in pieces and never held in memory. It
+        may take any time, as long as it moves: only `Timeouts.stall` bounds it.
+
+        Everybody who has the URL can read the file. A string that is no URL is taken for a path:
+        take none from strangers. The key goes along to `upload_url`.
+
+        Args:
+            source: A path; bytes; a file opened in binary mode, which is read in a thread, from
+                where it stands, and not closed; or an http(s) URL that the service fetches by
+                itself.
+            name: What the service is to call it. The same name again replaces the file, which some
+                readers see late. When not given, it is a random one with the right suffix.
+
+        Raises:
+            InvalidRequestError: It is missing, empty or cannot be read, or changed while it was.
+            NotFoundError: This service has no uploads.
+            APIError: The service refused; its class says what to do.
+            TransportError: The upload host could not be reached, or did not answer.
+            ClientClosedError: The client was closed.
+            WrongLoopError: This is another event loop or process than the client's.
+        """
+        runtime = self._started()
+        return await runtime.owned.call(
+            runtime.uploader.upload(source, name=name), may_be_withdrawn=lambda: True
+        )
 
     # --- bringing videos home
 
@@ -405,9 +524,16 @@ class VeoClient:
         Its journal makes it safe to be killed at any moment and run again: what is paid is brought
         home, what is there is skipped, and nothing is paid twice.
 
+        A request with `extend_to` is a film: its video is made first, then each extension of it, as
+        paid tasks of one item, and the file is the whole of it. It is begun only where
+        `max_credits` reaches to its end. A later run goes on at the step at which it was.
+
         With `webhooks` and `callback_url`, an item whose answer was lost waits for its callback for
         as long as its slot is held, and comes out as what became of it; without one it is
         `uncertain`. A callback that an inbox keeps settles it in a later run.
+
+        An item whose image is missing, or is none, is `rejected`, and looked at again in a later
+        run. One that is paid needs its image no more.
 
         Args:
             requests: An iterable or async iterable, pulled lazily, of requests, prompts, or
@@ -464,9 +590,11 @@ class VeoClient:
         that is known is asked for, a video that is ready is fetched, a file that is there is
         returned at once. While another worker that lives has the job, this one waits for it. A
         caller that is cancelled before the request left spends nothing; after that the job goes on.
+        A film (`extend_to`) is one job, which goes on at the step at which it was.
 
         Several processes of one host may share a journal in a file; give them a shared limiter too.
-        A batch must not run on it at the same time.
+        A batch must not run on it at the same time. Images that are paths are files of the machine
+        that this runs on, and needed until the request has left.
 
         Args:
             key: What names the job, 1 to 200 characters; the file is named by it too.

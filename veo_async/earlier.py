@@ -11,7 +11,7 @@ from veo_async.floor import Floor
 from veo_async.jobs import Job
 from veo_async.journal import Journal
 from veo_async.journal_file import JournalFile
-from veo_async.limits import asked
+from veo_async.limits import asked, told_of_task
 from veo_async.models import Video
 from veo_async.production import Production
 from veo_async.protocol.jobs import HOLDS_SLOT, JobState
@@ -42,7 +42,8 @@ class Resumption:
         Raises:
             LimiterError: The slots cannot be counted.
         """
-        attempt, timeouts = job.attempt, self._runtime.settings.timeouts
+        attempt, settings = job.attempt, self._runtime.settings
+        timeouts = settings.timeouts
         if attempt is None:
             return
         began = attempt.submitted_at or attempt.intent_at
@@ -51,7 +52,11 @@ class Resumption:
         left = began + lasts - wall()
         if left > 0:
             # A clock that was set back must not hold it for longer than it can last.
-            holding = self._runtime.settings.limiter.occupy(attempt.token, min(left, lasts))
+            limiter, token, seconds = settings.limiter, attempt.token, min(left, lasts)
+            if is_known and attempt.task_id is not None:
+                holding = told_of_task(limiter, token, seconds, attempt.task_id)
+            else:
+                holding = limiter.occupy(token, seconds)
             await asked(_in_time(holding))
 
     def follow(self, entry: Entry) -> _Work:
@@ -60,7 +65,7 @@ class Resumption:
         if attempt is None or attempt.task_id is None:
             raise LookupError(f"job {entry.job.key} is submitted and has no task")
         age = max(0.0, wall() - (attempt.submitted_at or attempt.intent_at))
-        task = self._runtime.watcher.resume(attempt.task_id, attempt.token, entry.request, age)
+        task = self._runtime.watcher.resume(attempt.task_id, attempt.token, entry.step, age)
         return self._production.finish(entry, task)
 
     async def fetch(self, entry: Entry) -> BatchItem:
@@ -78,6 +83,7 @@ class Resumption:
     async def lost(self, entry: Entry, why: str) -> SubmitUncertainError:
         """Write down that the answer to a job's submit was lost, and return the error for that."""
         error = uncertain(entry, entry.job.error or why)
+        entry.at_step(error)
         if entry.job.state is JobState.INTENT:
             kept = {"error_kind": type(error).__name__, "error": why}
             entry.job = await self._journal.do(JournalFile.lost, entry.job, kept)

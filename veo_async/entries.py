@@ -17,12 +17,13 @@ from veo_async.errors import (
     ValidationError,
     VeoError,
 )
-from veo_async.jobs import Job
+from veo_async.films import at_step, steps_of
+from veo_async.jobs import NOT_CREATED, REPLACED, SUCCESS, Job, step_at
 from veo_async.models import Download, Video
 from veo_async.outputs import Naming
 from veo_async.prices import Prices
 from veo_async.protocol import codec
-from veo_async.request import VideoRequest
+from veo_async.request import PaidRequest, VideoRequest
 from veo_async.results import BatchItem, Outcome
 
 __all__: list[str] = []
@@ -37,10 +38,11 @@ class Entry:
         request: What is asked for; None for work of an earlier run whose request is unreadable.
         source: The input, as it was given.
         index: Its place in the input of this run; that of the journal where it was not pulled.
-        price: What a task of it costs.
+        price: What its newest task costs, once that is committed.
         granted: Set once its first task has a slot, or it ended without.
         spent: What this run committed for it.
         is_committed: Whether a part of that is for a task that nothing is known of yet.
+        ahead: How many of the tasks after that one are committed as well.
         download: Its file, once this run has fetched it.
         video: What the service said of it in this run.
     """
@@ -53,8 +55,37 @@ class Entry:
     granted: asyncio.Event = attrs.field(factory=asyncio.Event)
     spent: int = 0
     is_committed: bool = False
+    ahead: int = 0
     download: Download | None = None
     video: Video | None = None
+
+    @property
+    def wanted(self) -> VideoRequest:
+        """What is asked for.
+
+        Raises:
+            LookupError: That cannot be read, so nothing can be paid for it.
+        """
+        if self.request is None:
+            raise LookupError("a job without a request cannot be submitted")
+        return self.request
+
+    @property
+    def step(self) -> PaidRequest | None:
+        """The request of the task that it is at, or needs next; None where it is unreadable."""
+        return None if self.request is None else step_at(self.job, self.request)
+
+    @property
+    def left(self) -> int:
+        """How many tasks it needs after the one that it is at, or needs next."""
+        done = len(self.job.steps)
+        return 0 if self.request is None else max(0, steps_of(self.request) - done - 1)
+
+    def at_step(self, error: VeoError) -> VeoError:
+        """Make an error say at which step of a film it came, and return it."""
+        if self.request is None:
+            return error
+        return at_step(error, self.request, len(self.job.steps), self.job.film_id)
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -108,6 +139,18 @@ class Orders:
             attempts=_paid_tasks(job),
         )
 
+    def refused(self, entry: Entry, error: VeoError) -> BatchItem:
+        """Return what the caller gets of a job whose request, or whose next step, is refused."""
+        is_begun = bool(entry.job.steps)  # and so paid for
+        outcome = Outcome.FAILED if is_begun else Outcome.REJECTED
+        return self.item(entry, outcome, entry.at_step(error))
+
+    def unpaid(self, entry: Entry, error: VeoError | None = None) -> BatchItem:
+        """Return what the caller gets of a job that is not paid, or not to the end of its film."""
+        if error is None and entry.job.steps:
+            error = VeoError("the batch was stopped before it was paid; run it again to go on")
+        return self.item(entry, Outcome.UNPAID, None if error is None else entry.at_step(error))
+
     def entry(self, job: Job) -> Entry:
         """Return the entry of work that an earlier run began."""
         try:
@@ -118,12 +161,12 @@ class Orders:
             job=job,
             request=request,
             source=request if job.source is None else job.source,
-            price=0 if request is None else self.prices.of(request),
         )
 
     def allows_another(self, job: Job) -> bool:
         """Return whether a job may have another paid task, as far as their number goes."""
-        return _paid_tasks(job) <= self.retries
+        failed = [one for one in job.attempts if one.end not in {SUCCESS, REPLACED, NOT_CREATED}]
+        return len(failed) <= self.retries
 
     def target(self, job: Job) -> Path:
         """Return where the file of a job goes."""
@@ -143,7 +186,7 @@ def uncertain(entry: Entry, reason: str) -> SubmitUncertainError:
 
 
 def _paid_tasks(job: Job) -> int:
-    return sum(attempt.end != "not_created" for attempt in job.attempts)
+    return sum(attempt.end != NOT_CREATED for attempt in job.attempts)
 
 
 def told(error: VeoError) -> Mapping[str, object]:

@@ -16,7 +16,8 @@ from veo_async.errors import (
 )
 from veo_async.fetching import Fetching
 from veo_async.floor import Floor
-from veo_async.jobs import Draft, Job, draft_of, request_text
+from veo_async.images import is_mendable
+from veo_async.jobs import Draft, Job, draft_of, is_past, not_to_be_changed, request_text
 from veo_async.journal import Journal
 from veo_async.journal_file import Found, JournalFile
 from veo_async.outputs import free_bytes
@@ -85,7 +86,7 @@ class Feed:
             return True
         entry = self._entry(found, draft.request)
         if is_taken_up and found.is_changed:
-            self._refuse_change(entry)
+            self._refuse_change(entry, draft.request)
             return True
         if is_taken_up:
             return True
@@ -107,10 +108,14 @@ class Feed:
             case JobState.NEW:
                 await self._order(entry)
                 return False
+            case JobState.REJECTED if is_mendable(entry.request, job.error_kind):
+                entry.job = await self.journal.do(JournalFile.again, job)
+                await self._order(entry)
+                return False
             case JobState.REJECTED:
-                self._deliver(entry, Outcome.REJECTED, retold(job))
+                self.floor.deliver(self.orders.refused(entry, retold(job)))
             case _:
-                self._deliver(entry, Outcome.FAILED, retold(job))
+                self._deliver(entry, Outcome.FAILED, entry.at_step(retold(job)))
         return True
 
     def _entry(self, found: Found, request: VideoRequest) -> Entry:
@@ -124,7 +129,6 @@ class Feed:
             request=request,
             source=draft.source,
             index=draft.position,
-            price=self.orders.prices.of(request),
         )
 
     def _deliver(self, entry: Entry, outcome: Outcome, error: VeoError | None = None) -> None:
@@ -144,20 +148,15 @@ class Feed:
 
     async def _take_changed(self, entry: Entry, request: VideoRequest) -> bool:
         job = entry.job
-        if job.state in _CHANGEABLE:
+        if job.state in _CHANGEABLE and not is_past(job, request):
             entry.job = await self.journal.do(JournalFile.again, job, request_text(request))
             await self._order(entry)
             return False
-        self._refuse_change(entry)
+        self._refuse_change(entry, request)
         return True
 
-    def _refuse_change(self, entry: Entry) -> None:
-        error = InvalidRequestError(
-            f"key {entry.job.key!r} stands for another request, which is {entry.job.state}; give"
-            " the new one a key of its own",
-            field="key",
-        )
-        self._deliver(entry, Outcome.REJECTED, error)
+    def _refuse_change(self, entry: Entry, request: VideoRequest) -> None:
+        self._deliver(entry, Outcome.REJECTED, not_to_be_changed(entry.job, request))
 
     async def _take_stored(self, entry: Entry, found: Found) -> None:
         if found.is_missing:
@@ -168,7 +167,7 @@ class Feed:
             text = f"{path} {found.damage} and run the batch again"
             self._deliver(entry, Outcome.FAILED, DownloadError(text))
         else:
-            self.accounts.tally.saved += entry.price
+            self.accounts.tally.saved += self.orders.prices.of_film(entry.wanted)
             self._deliver(entry, Outcome.SKIPPED)
 
     def _may_fail_again(self, job: Job) -> bool:
@@ -179,30 +178,41 @@ class Feed:
 
     async def _order(self, entry: Entry) -> None:
         """Start a job once it can be paid and brought home; return once it has its slot."""
-        request = entry.request
-        if request is None:
-            raise LookupError("a job without a request cannot be ordered")
+        if not await self._has_images(entry):
+            return
         await self._until_submits_get_through()
         await self._until_there_is_room()
         await self._until_there_is_disk()
-        await self._until_payable(request)  # the last one: nothing may be paid between it and this
+        await self._until_payable(entry)  # the last one: nothing may be paid between it and this
         if self.floor.is_stopped:
             if entry.job.state is JobState.NEW:
                 entry.job = await self.journal.do(JournalFile.unpaid, entry.job, now=wall())
-            self._deliver(entry, Outcome.UNPAID, self.accounts.refusal(request))
+            self.floor.deliver(self.orders.unpaid(entry, self.accounts.refusal(entry)))
             return
-        self.accounts.pay(entry, request)
+        self.accounts.pay(entry)
         self.floor.start(entry, self.production.make(entry))
         await entry.granted.wait()
+
+    async def _has_images(self, entry: Entry) -> bool:
+        """Return whether the local images of a job can be uploaded; refuse it otherwise."""
+        try:
+            await self.runtime.images.check(entry.step or entry.wanted)
+        except InvalidRequestError as error:
+            entry.job = await self.journal.do(
+                JournalFile.rejected, entry.job, told(error), now=wall()
+            )
+            self.floor.deliver(self.orders.refused(entry, error))
+            return False
+        return True
 
     async def _until_submits_get_through(self) -> None:
         """Wait while those that were pulled before cannot be submitted."""
         while self.pauses.holds("submit") and not self.floor.is_stopped:
             await self.floor.news(_GATE_SECONDS)
 
-    async def _until_payable(self, request: VideoRequest) -> None:
+    async def _until_payable(self, entry: Entry) -> None:
         """Wait while a task that fails may still give its credits back."""
-        while not self.accounts.can_pay(request) and not self.floor.is_stopped:
+        while not self.accounts.can_pay(entry) and not self.floor.is_stopped:
             if not self.floor.working:
                 self.floor.stop()
                 return

@@ -96,7 +96,7 @@ class Floor:
         if error is not None:
             self.fail(error)
         elif is_new and self.is_stopped and not self.is_closing:
-            self.deliver(self._orders.item(entry, Outcome.UNPAID))
+            self.deliver(self._orders.unpaid(entry))
         elif not self.is_closing:
             self.fail(closed_under_way())
 

@@ -3,13 +3,15 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import attrs
 
 from veo_async.errors import InvalidRequestError
+from veo_async.films import first_of, step_of, steps_of
 from veo_async.protocol.jobs import JobState
-from veo_async.request import RequestFields, VideoRequest
+from veo_async.request import PaidRequest, RequestFields, VideoRequest
 
 if TYPE_CHECKING:
     from veo_async.models import JSON
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["Attempt", "Job", "JobState"]
 
 KEY_FIELD: Final = "key"
+SUCCESS: Final = "success"  # ends of attempts, like the next two
+REPLACED: Final = "replaced"
+NOT_CREATED: Final = "not_created"
 LONGEST_KEY: Final = 200  # characters
 _DIGITS: Final = 16  # hex; a million different requests share one with a chance of 1 in 10^7
 _LONGEST_SOURCE: Final = 1000  # characters of an invalid input that are kept
@@ -35,7 +40,8 @@ class Attempt:
         intent_at: When the request left, epoch seconds.
         submitted_at: When the id came, epoch seconds.
         ended_at: When its end was seen, epoch seconds.
-        end: `success`, `failed`, `not_created`; None while it goes on or is unknown.
+        end: `success`, `failed`, `not_created`; `replaced` for a success that is not wanted any
+            more, since the request is another one; None while it goes on or is unknown.
         error_code: The service's code for a failure.
         error: The service's words for it.
     """
@@ -111,17 +117,64 @@ class Job:
         return None if self.attempt is None else self.attempt.task_id
 
     @property
+    def steps(self) -> tuple[Attempt, ...]:
+        """The tasks that are done: for a film, the first one and its extensions so far."""
+        return tuple(attempt for attempt in self.attempts if attempt.end == SUCCESS)
+
+    @property
+    def film_id(self) -> str | None:
+        """The task that the film has come to so far; None where no task is done."""
+        steps = self.steps
+        return steps[-1].task_id if steps else None
+
+    @property
     def charged(self) -> int:
         """What all its tasks cost, as far as that is known."""
         return sum(attempt.charged for attempt in self.attempts)
 
 
 def request_text(request: VideoRequest) -> str:
-    """Return a request as JSON that is equal for equal requests."""
-    values = attrs.asdict(request, recurse=False)
+    """Return a request as JSON that is equal for equal requests: those that take the same tasks."""
+    values = attrs.asdict(request, recurse=False) | {"extend_to": request.extensions}
     told = {name: value for name, value in values.items() if value not in (None, ())}
     told["extra"] = {**request.extra}
     return json.dumps(told, ensure_ascii=False, sort_keys=True)
+
+
+def step_at(job: Job, request: VideoRequest) -> PaidRequest:
+    """Return the request of the paid task that a job is at, or that it needs next."""
+    steps = job.steps
+    if steps and steps[-1] is job.attempt and job.state is not JobState.NEW:
+        steps = steps[:-1]  # that one is asked for once more
+    return step_of(request, len(steps), steps[-1].task_id if steps else None)
+
+
+def kept_of(job: Job, wanted: str) -> int:
+    """Return how many of the first tasks of a job are those of another request too."""
+    try:
+        old, new = job.request, request_from(wanted)
+    except ValueError:
+        return 0
+    if old is None or not is_same(first_of(new), request_text(first_of(old))):
+        return 0
+    pairs = zip(old.extensions, new.extensions, strict=False)
+    alike = 1 + sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    return min(alike, len(job.steps))
+
+
+def is_past(job: Job, request: VideoRequest) -> bool:
+    """Return whether all that another request asks for is done already, on the way to more."""
+    return kept_of(job, request_text(request)) >= steps_of(request)
+
+
+def not_to_be_changed(job: Job, request: VideoRequest) -> InvalidRequestError:
+    """Return why a job cannot have another request."""
+    if is_past(job, request):
+        there = job.steps[steps_of(request) - 1].task_id
+        text = f"what key {job.key!r} stands for now is task {there} already; download that, or"
+    else:
+        text = f"key {job.key!r} stands for another request, which is {job.state};"
+    return InvalidRequestError(f"{text} give the new one a key of its own", field=KEY_FIELD)
 
 
 def request_from(text: str) -> VideoRequest:

@@ -37,6 +37,7 @@ _FACTS: Final = frozenset(
         JournalFile.accepted,
         JournalFile.lost,
         JournalFile.rejected,
+        JournalFile.extended,
         JournalFile.ready,
         JournalFile.stored,
         JournalFile.failed,

@@ -9,7 +9,7 @@ from typing import Any, Final
 import attrs
 
 from veo_async.database import open_for_reading
-from veo_async.jobs import Attempt, Draft, Job, is_same
+from veo_async.jobs import NOT_CREATED, REPLACED, SUCCESS, Attempt, Draft, Job, is_same, kept_of
 from veo_async.outputs import side_path
 from veo_async.protocol.jobs import OPEN, JobState, JobStep, advance
 from veo_async.store import Connection, Store
@@ -241,12 +241,20 @@ class JournalFile:
             self._row(job, now)
         return self._again(job)
 
+    def extended(self, job: Job, *, cost: int | None, now: float) -> Job:
+        """Write down that a step of a film is done, so that the next one may be paid."""
+        with self._writing(job, JobStep.EXTENDED) as row:
+            self._set(row, state=JobState.NEW)
+            charged = {} if cost is None else {"charged": cost}
+            self._set_attempt(row, end=SUCCESS, ended_at=now, **charged)
+        return self._again(job)
+
     def ready(self, job: Job, *, url: str, seed: int | None, cost: int | None, now: float) -> Job:
         """Write down that the video is finished, where it is, and what it cost if that is known."""
         with self._writing(job, JobStep.READY) as row:
             self._set(row, state=JobState.READY, url=url, url_at=now, seed=seed)
             if job.state is JobState.SUBMITTED:
-                self._set_attempt(row, end="success", ended_at=now)
+                self._set_attempt(row, end=SUCCESS, ended_at=now)
             if cost is not None:
                 self._set_attempt(row, charged=cost)
         return self._again(job)
@@ -294,19 +302,25 @@ class JournalFile:
 
         Args:
             job: The job.
-            wanted: The request, where it is another one by now.
+            wanted: The request, where it is another one by now. What is done of a film stays done
+                as far as both begin alike.
         """
         with self._writing(job, JobStep.AGAIN) as row:
             self._set(row, state=JobState.NEW)
             if wanted is not None:
                 self._set(row, request_text=wanted, file=None)  # which is named by the request
+                for attempt in job.steps[kept_of(job, wanted) :]:
+                    self._db.execute(
+                        'UPDATE attempts SET "end" = ? WHERE job = ? AND number = ?',
+                        (REPLACED, row, attempt.number),
+                    )
         return self._again(job)
 
     def not_created(self, job: Job, *, now: float) -> Job:
         """Write down that a person looked, and that there is no task."""
         with self._writing(job, JobStep.NOT_CREATED) as row:
             self._set(row, state=JobState.NEW, **_NO_ERROR)
-            self._set_attempt(row, end="not_created", ended_at=now, charged=0)
+            self._set_attempt(row, end=NOT_CREATED, ended_at=now, charged=0)
         return self._again(job)
 
     # --- inside

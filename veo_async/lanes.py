@@ -24,6 +24,12 @@ _OUTCOMES: Final = {
     JobState.REJECTED: "rejected",
     JobState.EXPIRED: "failed",
 }
+_ENDS: Final = {
+    "success": "success",
+    "replaced": "success",
+    "failed": "failed",
+    "not_created": "uncertain",
+}
 
 
 def run_of(
@@ -76,13 +82,12 @@ def run_of(
 def _outcome(job: Job, *, is_running: bool) -> str:
     # An intent that nobody is waiting for any more is a lost answer.
     is_lost = job.state is JobState.INTENT and not is_running
-    return "uncertain" if is_lost else _OUTCOMES[job.state]
+    is_paid = job.state is JobState.REJECTED and job.steps  # a film that may not go on
+    return "uncertain" if is_lost else "failed" if is_paid else _OUTCOMES[job.state]
 
 
 def _end(attempt: Attempt) -> str:
-    return {"success": "success", "failed": "failed", "not_created": "uncertain"}.get(
-        attempt.end or "", "running"
-    )
+    return _ENDS.get(attempt.end or "", "running")
 
 
 def _item(job: Job, outcome: str, files: str) -> dict[str, JSON]:
@@ -104,6 +109,7 @@ def _item(job: Job, outcome: str, files: str) -> dict[str, JSON]:
         "sha256": job.sha256,
         "credits": job.charged,
         "task_id": job.task_id,
+        "task_ids": [step.task_id for step in job.steps],
         "error": None if is_there else job.error,
         "attempts": len(job.attempts),
         "started_at": None if first is None else first.submitted_at,

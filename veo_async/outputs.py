@@ -122,6 +122,7 @@ def write_side(video: Path, job: Job, *, size: int, sha256: str, now: float) -> 
         "key": job.key,
         "request": None if job.request_text is None else json.loads(job.request_text),
         "task_id": job.task_id,
+        "task_ids": [step.task_id for step in job.steps],  # of a film: the last one is the above
         "seed": job.seed,
         "file": video.name,
         "size": size,

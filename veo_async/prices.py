@@ -33,14 +33,15 @@ class Prices:
     dated: str = ""
 
     def of(self, request: PaidRequest) -> int:
-        """Return what one task costs; the dearest, for a model that the list does not name."""
+        """Return what one task costs; the dearest, for what the list does not name."""
         if isinstance(request, ExtendRequest):
             return self.extension(request.model)
         resolution = request.resolution or Resolution.HD_720P
         known = self.videos.get(request.model)
-        if known is None:  # 0 would be no bound
-            return max((one.get(resolution, 0) for one in self.videos.values()), default=0)
-        return known.get(resolution, 0)
+        lists = self.videos.values() if known is None else (known,)
+        # What is not named has no price of 0, which would be no bound.
+        dearest = (one.get(resolution, max(one.values(), default=0)) for one in lists)
+        return max(dearest, default=0)
 
     def extension(self, model: Model) -> int:
         """Return what an extension costs; the dearest, for a model that the list does not name."""
@@ -49,6 +50,10 @@ class Prices:
     def of_film(self, request: VideoRequest) -> int:
         """Return what a request costs with all its extensions."""
         return self.of(request) + len(request.extensions) * self.extension(request.model)
+
+    def of_step(self, request: VideoRequest, done: int) -> int:
+        """Return what the next task of a request costs after so many, which are done."""
+        return self.extension(request.model) if done else self.of(request)
 
 
 def _flat(credits_: int) -> Mapping[Resolution, int]:

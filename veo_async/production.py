@@ -7,7 +7,7 @@ is told, the link before its download, and `stored` after the file is whole and 
 import asyncio
 import logging
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 import attrs
 
@@ -19,11 +19,12 @@ from veo_async.errors import (
     ClientClosedError,
     ConnectError,
     InsufficientCreditsError,
-    JournalError,
+    InvalidRequestError,
     LimiterError,
     NotFoundError,
     QuotaExceededError,
     RateLimitError,
+    ServerError,
     ServiceUnavailableError,
     SubmitUncertainError,
     TaskFailedError,
@@ -34,12 +35,15 @@ from veo_async.errors import (
     VeoError,
 )
 from veo_async.fetching import Fetching
+from veo_async.films import explained
+from veo_async.jobs import step_at
 from veo_async.journal import Journal
 from veo_async.journal_file import JournalFile
+from veo_async.noting import Notes, Noting, Stop
 from veo_async.pauses import Pauses
 from veo_async.protocol import codec
 from veo_async.protocol.jobs import JobState
-from veo_async.request import VideoRequest
+from veo_async.request import PaidRequest
 from veo_async.results import BatchItem, Outcome
 from veo_async.runtime import Runtime
 from veo_async.submit import Submission, with_token
@@ -49,21 +53,8 @@ __all__: list[str] = []
 
 _log = logging.getLogger("veo_async")
 _LEFT: Final = "the batch was left before it came"
-_PASSING: Final = RateLimitError | ServiceUnavailableError | UnexpectedResponseError
+_PASSING: Final = RateLimitError | ServiceUnavailableError | ServerError | UnexpectedResponseError
 _OUT_OF_MONEY: Final = (InsufficientCreditsError, QuotaExceededError)
-
-
-class Stop(Protocol):
-    """What says that nothing more may be submitted."""
-
-    @property
-    def is_stopped(self) -> bool:
-        """Whether it does."""
-        ...
-
-    def stop(self) -> None:
-        """Say it."""
-        ...
 
 
 class Production:
@@ -87,76 +78,123 @@ class Production:
         self._orders = orders
         self._pauses = pauses
         self._stop = stop
+        self._notes = Notes(journal, orders, stop)
         self.sending: set[asyncio.Task[object]] = set()
         self._has_contact = False
 
     async def make(self, entry: Entry) -> BatchItem:
-        """Submit a job whose price is committed, and bring its video home.
+        """Submit a job, and bring its video home; a film's steps one after the other.
 
         Raises:
             VeoError: Nothing can be made any more: the key is refused, the journal failed.
         """
-        request = entry.request
-        if request is None:
-            raise LookupError("a job without a request cannot be submitted")
+        return await self._work(entry, None)
+
+    async def finish(self, entry: Entry, task: VideoTask) -> BatchItem:
+        """Go on with a job whose task is known, and bring its video home.
+
+        Raises:
+            VeoError: Nothing can be made any more: the key is refused, the journal failed.
+        """
+        self._accounts.pay_ahead(entry)
+        return await self._work(entry, task)
+
+    async def _work(self, entry: Entry, task: VideoTask | None) -> BatchItem:
         try:
-            task = await self._submitted(entry, request)
+            item = await self._made(entry, task)
+        finally:
+            self._accounts.forgo(entry)
+        return attrs.evolve(item, credits=entry.spent)
+
+    async def _made(self, entry: Entry, task: VideoTask | None) -> BatchItem:
+        while True:
+            if task is None:
+                begun = await self._begun(entry)
+                if isinstance(begun, BatchItem):
+                    return begun
+                task = begun
+            item = await self._ended(entry, task)
+            if item is not None:
+                return item
+            task = None
+
+    async def _begun(self, entry: Entry) -> VideoTask | BatchItem:
+        """Return the next task of a job, or its item where there is none."""
+        if not entry.is_committed:  # a film of an earlier run, which the budgets did not allow
+            refusal = self._accounts.refusal(entry)
+            if refusal is not None:
+                return self._orders.unpaid(entry, refusal)
+            self._accounts.pay(entry)
+        try:
+            return await self._submitted(entry)
         except SubmitUncertainError as error:
             entry.granted.set()  # the next one need not wait for a callback
             revealed = await self.revealed(entry)
-            if revealed is None:
-                self._accounts.lost(entry)
-                return self._orders.item(entry, Outcome.UNCERTAIN, error)
-            task = revealed
-        except _OUT_OF_MONEY as error:
+            if revealed is not None:
+                return revealed
+            self._accounts.lost(entry)
+            return self._orders.item(entry, Outcome.UNCERTAIN, entry.at_step(error))
+        except ServerError as error:  # an image could not be uploaded, and nothing was sent
             self._accounts.take_back(entry)
-            self._stop.stop()
-            return self._orders.item(entry, Outcome.UNPAID, error)
-        except ValidationError as error:
-            self._accounts.take_back(entry)
-            return self._orders.item(entry, Outcome.REJECTED, error)
+            return self._orders.item(entry, Outcome.FAILED, error)
+        except (*_OUT_OF_MONEY, ValidationError, NotFoundError, InvalidRequestError) as error:
+            return await self._refused(entry, error)
         finally:
             entry.granted.set()
-        return await self.finish(entry, task)
 
-    async def finish(self, entry: Entry, task: VideoTask) -> BatchItem:
-        """Bring the video of a job's task home, or that of a new one where that is allowed.
+    async def _refused(self, entry: Entry, error: VeoError) -> BatchItem:
+        """Return the item of a job that the service does not want to make, or not yet.
 
         Raises:
-            VeoError: Nothing can be made any more: the key is refused, the journal failed.
+            NotFoundError: It knows no such call, and so makes nothing.
         """
+        if isinstance(error, NotFoundError):
+            step = step_at(entry.job, entry.wanted)
+            error, is_unable = await explained(self._runtime.api, step, error)
+            if is_unable or not entry.job.steps:
+                raise entry.at_step(error)
+        self._accounts.take_back(entry)
+        if isinstance(error, _OUT_OF_MONEY):
+            self._stop.stop()
+            return self._orders.unpaid(entry, error)
+        return self._orders.refused(entry, error)
+
+    async def _ended(self, entry: Entry, task: VideoTask) -> BatchItem | None:
+        """Return the item of a job whose task has ended; None where another task is to follow."""
         try:
             return await self._follow(entry, task)
         except TaskFailedError as error:
-            request = entry.request
-            if request is None or not self._may_pay_again(entry, request, error):
-                return self._orders.item(entry, Outcome.FAILED, error)
-            self._accounts.pay(entry, request)
+            if not self._may_pay_again(entry, error):
+                return self._orders.item(entry, Outcome.FAILED, entry.at_step(error))
+            self._accounts.pay(entry)
             _log.info("task %s is paid again as a new one: %s", error.task_id, error)
             entry.job = await self._journal.do(JournalFile.again, entry.job)
-        return await self.make(entry)
+            return None
 
-    def _may_pay_again(self, entry: Entry, request: VideoRequest, error: TaskFailedError) -> bool:
+    def _may_pay_again(self, entry: Entry, error: TaskFailedError) -> bool:
         is_allowed = error.is_retryable and self._orders.allows_another(entry.job)
-        return is_allowed and not self._stop.is_stopped and self._accounts.can_pay(request)
+        may_be_sent = entry.request is not None and not self._stop.is_stopped
+        return is_allowed and may_be_sent and self._accounts.can_pay(entry)
 
-    async def _submitted(self, entry: Entry, request: VideoRequest) -> VideoTask:
+    async def _submitted(self, entry: Entry) -> VideoTask:
         """Return the task of a job, however long the service does not take it.
 
         Raises:
             VeoError: It is refused, uncertain, or cannot be asked for.
             asyncio.CancelledError: The batch was stopped before the service took it.
         """
+        request = step_at(entry.job, entry.wanted)
         failures = 0
         while not self._stop.is_stopped:
             token = self._runtime.settings.new_token()
-            job = Submission(
-                key=token,
-                request=self._with_callback(request, token),
-                record=_Record(self, entry, token),
-            )
             try:
-                return await self._runtime.owned.call(
+                sent = await self._runtime.images.uploaded(request)
+                job = Submission(
+                    key=token,
+                    request=self._with_callback(sent, token),
+                    record=Noting(self._notes, entry, token),
+                )
+                task = await self._runtime.owned.call(
                     self._send(entry, job), may_be_withdrawn=partial(_may_be_withdrawn, job)
                 )
             except ClientClosedError:
@@ -174,6 +212,9 @@ class Production:
             except (TransportError, LimiterError) as error:
                 failures += 1
                 reason = error
+            else:
+                self._has_contact = True
+                return task
             if not self._may_pass(reason, failures):
                 raise reason
             wait = self._runtime.api.wait_after("generate", None, failures, reason)
@@ -182,12 +223,12 @@ class Production:
         raise asyncio.CancelledError
 
     def _may_pass(self, error: VeoError, failures: int) -> bool:
-        if isinstance(error, UnexpectedResponseError):
+        if isinstance(error, UnexpectedResponseError | ServerError):
             return failures < self._runtime.settings.retry.attempts
         # A network that never worked is a wrong address; one that did will work again.
         return self._has_contact or not isinstance(error, ConnectError)
 
-    def _with_callback(self, request: VideoRequest, token: str) -> VideoRequest:
+    def _with_callback(self, request: PaidRequest, token: str) -> PaidRequest:
         prefix = self._orders.callback_url
         if request.callback_url is not None or prefix is None:
             return request
@@ -225,15 +266,16 @@ class Production:
             return None
         record = await hearing.reveal(
             attempt.token,
-            entry.request,
+            entry.step,
             seconds=self._wait_for_a_callback(entry),
             is_taken=self._is_anothers,
         )
         if record is None:
             return None
-        await self.accepted(entry, record.task_id)
+        self._has_contact = True
+        await self._notes.accepted(entry, record.task_id)
         age = max(0.0, wall() - attempt.intent_at)
-        return await hearing.take_up(record, attempt.token, entry.request, age)
+        return await hearing.take_up(record, attempt.token, entry.step, age)
 
     async def _is_anothers(self, task_id: str) -> bool:
         return await self._journal.do(JournalFile.of_task, task_id) is not None
@@ -271,8 +313,8 @@ class Production:
             kept = {"error_kind": SubmitUncertainError.__name__, "error": _LEFT}
             entry.job = await self._journal.do(JournalFile.lost, entry.job, kept)
 
-    async def _follow(self, entry: Entry, task: VideoTask) -> BatchItem:
-        """Wait for a task and bring its video home.
+    async def _follow(self, entry: Entry, task: VideoTask) -> BatchItem | None:
+        """Wait for a task and bring its video home; None where it is to be extended.
 
         Raises:
             TaskFailedError: The service says that it failed.
@@ -289,17 +331,28 @@ class Production:
         except AuthenticationError:
             raise
         except (TaskTimeoutError, APIError) as error:
-            return await self._fetching.not_had(entry, error)
+            return await self._fetching.not_had(entry, entry.at_step(error))
         finally:
             self._accounts.tally.ended(began, loop.time())
         self._has_contact = True
         cost = _cost(task)
+        if entry.left:
+            await self._extended(entry, cost)
+            return None
         if cost is not None:
             self._accounts.charged(entry, cost, is_failure=False)
         entry.job = await self._journal.do(
             JournalFile.ready, entry.job, url=video.url, seed=video.seed, cost=cost, now=wall()
         )
         return await self._fetching.fetch(entry, video)
+
+    async def _extended(self, entry: Entry, cost: int | None) -> None:
+        """Write down that a step of a film is done, and see to the money of the next one."""
+        attempt = entry.job.attempt
+        listed = 0 if attempt is None else attempt.charged
+        self._accounts.charged(entry, listed if cost is None else cost, is_failure=False)
+        entry.job = await self._journal.do(JournalFile.extended, entry.job, cost=cost, now=wall())
+        self._accounts.go_on(entry)
 
     async def _failed(self, entry: Entry, task: VideoTask, error: TaskFailedError) -> None:
         # Failed tasks are free (live document 2.12), unless the service says what it took.
@@ -308,82 +361,6 @@ class Production:
         entry.job = await self._journal.do(
             JournalFile.failed, entry.job, told(error), charged=charged, now=wall()
         )
-
-    # --- what the journal is told of a submit
-
-    async def intend(self, entry: Entry, token: str) -> None:
-        """Write down that the paid request of a job leaves.
-
-        Raises:
-            asyncio.CancelledError: The batch is stopped, and nothing may leave any more.
-        """
-        request = entry.request
-        if request is None:
-            raise LookupError("a job without a request cannot be submitted")
-        try:
-            entry.job = await self._journal.do(
-                JournalFile.intend,
-                entry.job,
-                token=token,
-                credits_=entry.price,
-                name=self._orders.naming.name(entry.job.position, entry.job.key, request),
-                now=wall(),
-            )
-        except asyncio.CancelledError:
-            # It is written down all the same. Its caller left, or the request's own time was up,
-            # after which it is sent again.
-            written = await self._journal.do(JournalFile.find, entry.job.key)
-            entry.job = entry.job if written is None else written
-            if entry.job.state is JobState.INTENT:
-                entry.job = await self._journal.do(JournalFile.turned_away, entry.job, now=wall())
-            raise
-        if self._stop.is_stopped:
-            raise asyncio.CancelledError
-
-    async def turned_away(self, entry: Entry) -> None:
-        """Write down that the service took nothing.
-
-        Raises:
-            asyncio.CancelledError: The batch is stopped, and it is not to be sent again.
-        """
-        entry.job = await self._journal.do(JournalFile.turned_away, entry.job, now=wall())
-        if self._stop.is_stopped:
-            raise asyncio.CancelledError
-
-    async def accepted(self, entry: Entry, task_id: str) -> None:
-        """Write down the id of a job's task."""
-        self._has_contact = True
-        try:
-            entry.job = await self._journal.do(JournalFile.accepted, entry.job, task_id, now=wall())
-        except JournalError as error:
-            unwritten = JournalError(
-                f"task {task_id} is paid, and its id could not be written down ({error}); mend the"
-                f" disk, then settle job {entry.job.key} with `veo-async resolve`, by that id",
-                path=error.path,
-            )
-            _log.error("%s", unwritten)  # whoever waits for it may have left
-            raise unwritten from error
-
-
-@attrs.frozen
-class _Record:
-    """Tells the journal of one submit's steps."""
-
-    production: Production
-    entry: Entry
-    token: str
-
-    async def reserved(self) -> None:
-        self.entry.granted.set()
-
-    async def leaving(self) -> None:
-        await self.production.intend(self.entry, self.token)
-
-    async def turned_away(self) -> None:
-        await self.production.turned_away(self.entry)
-
-    async def accepted(self, task_id: str) -> None:
-        await self.production.accepted(self.entry, task_id)
 
 
 def _may_be_withdrawn(job: Submission) -> bool:

@@ -21,7 +21,7 @@ class Outcome(StrEnum):
 
     DOWNLOADED = "downloaded"
     SKIPPED = "skipped"  # the file of an earlier run is there
-    FAILED = "failed"  # no video, or it could not be brought home; the error says which
+    FAILED = "failed"  # no video, no whole film, or not brought home; the error says which
     UNCERTAIN = "uncertain"  # the answer to the submit was lost: it may be paid, it is never resent
     REJECTED = "rejected"  # the request breaks a rule; nothing was paid
     UNPAID = "unpaid"  # the budget or the credits ended first; a later run takes it up
@@ -37,12 +37,14 @@ class BatchItem:
         source: The input as it was given; the request, for work of an earlier run.
         request: What was asked for; None where the input was invalid.
         outcome: What became of it.
-        task_id: The service's id of its last task, if there was one.
+        task_id: The service's id of its last task, if there was one; for a film that is done or
+            not, what it has come to.
         path: The file, where there is one.
         error: Why there is none.
         download: How the file came, where this run fetched it.
         credits: What this run committed for it, by the price list; 0 for what failed or was there.
-        attempts: Paid tasks that it took, in all runs.
+            What a film has come to is paid, whatever happens to its next step.
+        attempts: Paid tasks that it took, in all runs; a film takes one a step.
     """
 
     key: str
@@ -132,7 +134,7 @@ class JobResult:
     Attributes:
         key: What names it.
         request: What was asked for; None where a version with other rules wrote it down.
-        task_id: The service's id of its task.
+        task_id: The service's id of its task, for a film of the last one.
         video: The finished video. Its link may have died since; downloads ask for a new one.
         path: The file, where it was wanted; None where the video is at the service.
         download: How the file came, where this call fetched it.

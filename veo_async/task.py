@@ -19,6 +19,7 @@ from veo_async.models import TaskRecord, TaskStatus, Video
 from veo_async.ownership import Home
 from veo_async.protocol import codec, polling, retry
 from veo_async.protocol.lifecycle import State, Step, advance
+from veo_async.protocol.timetable import Timetable
 from veo_async.request import PaidRequest, VideoRequest
 from veo_async.settings import (
     CONFIRM_SECONDS,
@@ -119,8 +120,11 @@ class Watched:
         video = codec.video_of(record)
         if self.request is None:
             return video
-        # The spec's answers do not repeat the seed.
-        seed = self.request.seed if video.seed is None else video.seed
+        # The spec's answers do not repeat the seed; what those of the newer form do not repeat was
+        # not sent.
+        seed = video.seed
+        if seed is None and not codec.repeats_request(record):
+            seed = self.request.seed
         ratio = video.aspect_ratio
         if ratio is None and isinstance(self.request, VideoRequest):
             ratio = self.request.aspect_ratio
@@ -234,6 +238,7 @@ class _Tally:
     failures: int = 0
     refusals: int = 0
     blanks: int = 0  # successes without a link
+    last_seen: float = 0.0  # the age at which it was last seen to run
 
 
 class Watcher:
@@ -260,6 +265,7 @@ class Watcher:
         self._api = api
         self._limiter = limiter
         self._poll = poll
+        self._timetable = Timetable(poll)
         self._policy = policy
         self._timeouts = timeouts
         self._emitter = emitter
@@ -393,7 +399,10 @@ class Watcher:
         """
         if watched.ended:
             return
-        self._home.check()
+        try:
+            self._home.check()
+        except ClientClosedError:
+            raise _left(watched.task_id, "the client was closed") from None
         if watched.watch is None:
             self._start(watched)
 
@@ -412,14 +421,7 @@ class Watcher:
         why = "the client was closed" if failure is None else f"watching it failed: {failure!r}"
         self.left.append(watched.task_id)
         self.left_keys |= {watched.key, *watched.other_keys}
-        self._end(
-            watched,
-            ClientClosedError(
-                f"task {watched.task_id} goes on at the service, but {why}; attach to it with"
-                " veo.task(id) of an open client",
-                task_id=watched.task_id,
-            ),
-        )
+        self._end(watched, _left(watched.task_id, why))
 
     async def _until_ended(self, watched: Watched) -> None:
         loop = asyncio.get_running_loop()
@@ -431,7 +433,7 @@ class Watcher:
         if watched.told is not None:
             await asyncio.wait({watched.told})
         tally = _Tally()
-        first = polling.first_poll(self._poll, self._age(watched))
+        first = self._timetable.first(_kind(watched.request), self._age(watched))
         if watched.known is not None:
             first = max(first, self._poll.interval)
             await self._take(watched, tally, watched.known)
@@ -469,11 +471,24 @@ class Watcher:
         except VeoError as error:
             wait = self._wait_after(watched, tally, error)
         else:
+            self._learn(watched, tally, record)
             tally.failures = tally.refusals = 0
             await self._take(watched, tally, record)
         if watched.ended:
             return None
-        return polling.next_poll(self._poll.interval, wait, self._chance())
+        return self._timetable.next(
+            _kind(watched.request), self._age(watched), wait, self._chance()
+        )
+
+    def _learn(self, watched: Watched, tally: _Tally, record: TaskRecord) -> None:
+        """Take note of how long a task took, unless that was not looked at for a while."""
+        age = self._age(watched)
+        if age is None or watched.is_resumed:
+            return
+        if not record.status.is_terminal:
+            tally.last_seen = age
+        elif not (tally.failures or tally.refusals):
+            self._timetable.note(_kind(watched.request), tally.last_seen, age)
 
     def _wait_after(self, watched: Watched, tally: _Tally, error: VeoError) -> float:
         if retry.is_transient(error):
@@ -566,3 +581,18 @@ class Watcher:
         await asyncio.wait(
             {self._spawn(telling, may_be_withdrawn=lambda: False)}, timeout=PROMPT_SECONDS
         )
+
+
+def _kind(request: PaidRequest | None) -> tuple[object, ...]:
+    """Return what tasks have in common that take about as long as each other."""
+    if isinstance(request, VideoRequest):
+        return request.model, request.resolution, request.duration
+    return (None if request is None else request.model,)
+
+
+def _left(task_id: str, why: str) -> ClientClosedError:
+    return ClientClosedError(
+        f"task {task_id} goes on at the service, but {why}; attach to it with veo.task(id) of an"
+        " open client",
+        task_id=task_id,
+    )

@@ -22,7 +22,7 @@ from veo_async.errors import (
     VeoError,
 )
 from veo_async.fetching import Fetching
-from veo_async.jobs import Job, checked_key, is_same, request_text
+from veo_async.jobs import Job, checked_key, is_past, is_same, not_to_be_changed, request_text
 from veo_async.journal import JournalPlace, SharedJournal
 from veo_async.journal_file import JournalFile
 from veo_async.models import Video
@@ -46,6 +46,7 @@ Until: TypeAlias = Literal["downloaded", "ready"]
 _UNTIL: Final = ("downloaded", "ready")
 _KILLED: Final = "its worker was killed before it came"
 _ENDED: Final = frozenset({JobState.FAILED, JobState.REJECTED, JobState.EXPIRED})
+_CHANGEABLE: Final = frozenset({JobState.NEW, JobState.REJECTED})
 _FINISHED: Final = frozenset({JobState.READY, JobState.DOWNLOADING, JobState.STORED})
 _NAMES: Final = Naming("{key}")  # of the job, so that a file is found by it
 _log = logging.getLogger(__name__)
@@ -116,7 +117,8 @@ class _Work:
     @property
     def is_paid(self) -> bool:
         """Whether it costs something, or may."""
-        return self.entry is not None and self.entry.job.state is not JobState.NEW
+        job = None if self.entry is None else self.entry.job
+        return job is not None and (job.state is not JobState.NEW or bool(job.steps))
 
     def serves(self, wanted: Wanted) -> bool:
         """Return whether its result is what somebody else wants too."""
@@ -283,7 +285,7 @@ class Workshop:
         if job is None or not wanted.asks_for(job):
             return None
         if job.state in _ENDED:
-            raise _ended(job)
+            raise self._orders.entry(job).at_step(_ended(job))
         is_told = job.state in _FINISHED if wanted.until == "ready" else False
         if wanted.until == "downloaded" and job.state is JobState.STORED:
             is_missing, damage = await self._journal.file_of(job)
@@ -313,7 +315,17 @@ class Workshop:
             MovedError: Somebody else has done something to it meanwhile.
         """
         entry = work.entry = await self._entry(work.wanted, claim)
-        production, resumption = self._resumptions[work.wanted.until]
+        try:
+            item = await self._item(entry, work.wanted.until)
+        except BaseException:
+            self._accounts.settle(entry)
+            raise
+        if item is not None and item.error is not None:
+            raise item.error
+        return self._told(entry)
+
+    async def _item(self, entry: Entry, until: Until) -> BatchItem | None:
+        production, resumption = self._resumptions[until]
         item: BatchItem | None = None
         match entry.job.state:
             case JobState.NEW:
@@ -324,13 +336,11 @@ class Workshop:
                 await resumption.hold_slot(entry.job)
                 item = await resumption.follow(entry)
             case JobState.READY | JobState.DOWNLOADING | JobState.STORED:
-                if work.wanted.until == "downloaded":
+                if until == "downloaded":
                     item = await self._at_home(entry, resumption)
             case _:
-                raise _ended(entry.job)
-        if item is not None and item.error is not None:
-            raise item.error
-        return self._told(entry)
+                raise entry.at_step(_ended(entry.job))
+        return item
 
     async def _entry(self, wanted: Wanted, claim: Claim) -> Entry:
         job = claim.job
@@ -343,31 +353,22 @@ class Workshop:
             text = request_text(wanted.request)
             job = Job(key=wanted.key, position=claim.position, request_text=text)
         elif wanted.request is not None and not wanted.asks_for(job):
-            if job.state not in {JobState.NEW, JobState.REJECTED}:
-                raise InvalidRequestError(
-                    f"key {job.key!r} stands for another request, which is {job.state}; give the"
-                    " new one a key of its own",
-                    field="key",
-                )
+            if job.state not in _CHANGEABLE or is_past(job, wanted.request):
+                raise not_to_be_changed(job, wanted.request)
             job = await self._journal.do(JournalFile.again, job, request_text(wanted.request))
         return self._orders.entry(job)
 
     async def _paid(self, entry: Entry, production: Production) -> BatchItem:
-        request = entry.request
-        if request is None:
+        if entry.request is None:
             raise InvalidRequestError(
                 f"the request of job {entry.job.key} breaks this version's rules; give it again",
                 field="request",
             )
-        refusal = self._accounts.refusal(request)
+        refusal = self._accounts.refusal(entry)
         if refusal is not None:
-            raise refusal
-        self._accounts.pay(entry, request)
-        try:
-            return await production.make(entry)
-        except BaseException:
-            self._accounts.settle(entry)
-            raise
+            raise entry.at_step(refusal)
+        self._accounts.pay(entry)
+        return await production.make(entry)
 
     async def _uncertain(
         self, entry: Entry, production: Production, resumption: Resumption

@@ -174,7 +174,7 @@ def test_what_the_service_says_of_a_price_counts_and_not_the_list():
         job = Job(key="key", position=1, state=JobState.SUBMITTED, attempts=(attempt,))
         entry = Entry(job=job, request=request, source="boat", price=70)
         accounts = Accounts(prices=DEARER, ours=Budget(500), clients=Budget(500))
-        accounts.pay(entry, request)
+        accounts.pay(entry)
         accounts.charged(entry, cost, is_failure=is_failure)
         accounts.take_back(entry)
         accounts.lost(entry)

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sqlite3
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,13 @@ from veo_async import (
     DownloadError,
     DownloadStarted,
     JournalError,
+    LimiterMember,
+    LocalLimiter,
     NotAnMP4Error,
     NotFoundError,
     Outcome,
     SubmitStarted,
+    TaskSubmitted,
     Timeouts,
 )
 from veo_async.database import JOURNAL_NAME, open_for_writing
@@ -146,6 +149,41 @@ async def test_tasks_of_an_earlier_run_hold_their_slots(tmp_path, until):
             assert run.veo.statistics().tasks_watched == 10
         assert sim.ledger.peak_running == 10
         assert len(sim.ledger.posts) == 10
+
+
+class Shared(LocalLimiter):
+    """A limiter that others share: what it is told of running tasks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: dict[str, str] = {}
+
+    def join(self, member: LimiterMember) -> None:
+        """Take it in."""
+
+    async def leave(self, member: LimiterMember, keys: Iterable[str]) -> None:
+        """Let it go."""
+
+    async def occupy_task(self, key: str, seconds: float, task_id: str) -> None:
+        self.told[key] = task_id
+        await self.occupy(key, seconds)
+
+    async def depart(self, count: int, seconds: float) -> float:
+        return 0.0
+
+
+async def test_others_who_share_the_slots_could_take_over_what_an_earlier_run_left(tmp_path, until):
+    async with service(generation_seconds=LONG) as sim:
+        sim.add_fault("generate:lose_answer:times=1:match=lost")
+        async with running(sim, ["boat", "lost"], tmp_path) as run:
+            await until(lambda: len(sim.ledger) == 2)
+            await until(lambda: run.count(TaskSubmitted) == 1 and run.batch.report.uncertain == 1)
+        limiter = Shared()
+        async with running(sim, [], tmp_path, client={"limiter": limiter}):
+            await until(lambda: limiter.statistics().in_use == 2)
+        tokens = {job.task_id: job.attempt.token for job in jobs(tmp_path).values() if job.attempt}
+        known = ({*tokens} - {None}).pop()
+        assert limiter.told == {tokens[known]: known}, "the lost one has no id to be told of"
 
 
 async def test_earlier_work_goes_first_and_new_work_last(tmp_path, until):

@@ -23,13 +23,14 @@ from contextlib import closing, contextmanager, suppress
 from itertools import islice, pairwise, product
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import attrs
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from veo_async import InvalidRequestError, JournalError, VideoRequest
+from veo_async import ExtendRequest, InvalidRequestError, JournalError, VideoRequest
 from veo_async.database import JOURNAL_NAME, open_for_reading, open_for_writing
 from veo_async.jobs import (
     Attempt,
@@ -37,9 +38,12 @@ from veo_async.jobs import (
     Job,
     JobState,
     draft_of,
+    is_past,
     is_same,
+    kept_of,
     request_from,
     request_text,
+    step_at,
 )
 from veo_async.journal import Journal
 from veo_async.journal_file import Charges, Found, JournalFile, read_journal
@@ -100,6 +104,7 @@ STEPS: dict[JobStep, Callable[[JournalFile, Job], Job]] = {
     JobStep.REJECTED: lambda file, job: file.rejected(job, ERROR, now=200.0),
     JobStep.LOST: lambda file, job: file.lost(job, ERROR),
     JobStep.ACCEPTED: lambda file, job: file.accepted(job, "task", now=200.0),
+    JobStep.EXTENDED: lambda file, job: file.extended(job, cost=250, now=300.0),
     JobStep.READY: lambda file, job: file.ready(
         job, url="https://v.test/1", seed=54321, cost=250, now=300.0
     ),
@@ -230,6 +235,88 @@ def test_a_failure_is_told_of_its_task_and_of_its_job_and_forgotten_by_the_next_
 def test_no_part_of_an_old_error_is_left(file: JournalFile, state: JobState, step: JobStep) -> None:
     job = STEPS[step](file, job_in(file, state))
     assert (job.error_kind, job.error_code, job.error) == (None, None, None)
+
+
+def film(*extensions: str, prompt: str = "A boat", **more: Any) -> str:
+    return request_text(VideoRequest(prompt, extend_to=extensions or None, **more))
+
+
+def film_after(file: JournalFile, steps: int, request: str) -> Job:
+    """Return a film of which so many steps are done."""
+    job = attrs.evolve(new_job(), request_text=request)
+    for step in range(steps):
+        job = file.accepted(intend(file, job), f"task-{step}", now=float(step))
+        assert step_at(job, request_from(request)).prompt == ["A boat", "two", "three"][step]
+        job = file.extended(job, cost=None if step else 55, now=100.0 + step)
+    return job
+
+
+def test_a_step_that_is_done_leaves_its_task_and_makes_the_next_one_possible(
+    file: JournalFile,
+) -> None:
+    request = film("two", "three", seed=12345)
+    job = film_after(file, 2, request)
+    assert (job.state, job.film_id, job.task_id) == (JobState.NEW, "task-1", "task-1")
+    assert [(step.task_id, step.charged, step.ended_at) for step in job.steps] == [
+        ("task-0", 55, 100.0),
+        ("task-1", 60, 101.0),
+    ]
+    assert step_at(job, request_from(request)) == ExtendRequest("task-1", "three", seed=12345)
+    assert file.charges() == Charges(total=115, failed=0)
+    # What is turned away, or fails, costs no step that is done.
+    assert file.turned_away(intend(file, job), now=200.0).steps == job.steps
+    last = file.accepted(intend(file, job), "task-2", now=300.0)
+    failed = file.failed(last, ERROR, charged=0, now=400.0)
+    assert (failed.steps, failed.film_id, failed.task_id) == (job.steps, "task-1", "task-2")
+    again = file.accepted(intend(file, file.again(failed)), "task-3", now=500.0)
+    assert step_at(again, request_from(request)) == ExtendRequest("task-1", "three", seed=12345)
+    ready = file.ready(again, url="https://v.test/", seed=None, cost=None, now=600.0)
+    stored = file.stored(ready, size=3, sha256="abc", now=700.0)
+    # One whose file is gone is asked for as what its last task was.
+    for each in (ready, stored, file.missing(stored)):
+        assert each.film_id == each.task_id == "task-3"
+        assert step_at(each, request_from(request)) == ExtendRequest("task-1", "three", seed=12345)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "kept", "is_over"),
+    [
+        (film("two", "other"), 2, False),
+        (film("two", "three", "more"), 2, False),
+        (film("other", "three"), 1, False),
+        (film("two", "three", callback_url="https://else.test/"), 2, False),
+        (film("two", "three", seed=23456), 0, False),
+        (film("two", "three", prompt="Another"), 0, False),
+        (film(), 1, True),
+        (film("two"), 2, True),
+        ('{"prompt": "A boat", "extra": {}, "no": "field"}', 0, False),
+    ],
+)
+def test_another_request_keeps_the_steps_that_it_begins_with_too(
+    file: JournalFile, wanted: str, kept: int, is_over: bool
+) -> None:
+    job = film_after(file, 2, film("two", "three"))
+    assert kept_of(job, wanted) == kept
+    if "no" not in wanted:
+        assert is_past(job, request_from(wanted)) is is_over
+    changed = file.again(job, wanted)
+    assert [step.end for step in changed.attempts] == (
+        ["success"] * kept + ["replaced"] * (2 - kept)
+    )
+    assert changed.charged == job.charged, "what was paid was paid"
+    assert file.find("a") == changed
+
+
+def test_equal_films_are_equal_inputs_however_long_they_are_said_to_be() -> None:
+    lists = {"prompt": "A boat", "extend_to": ["A boat", "A boat"]}
+    assert {draft({**lists, "extend_to": length}).identity for length in (16, 22, 22.0)} == {
+        draft(lists).identity
+    }
+    assert draft({**lists, "extend_to": 8}).identity == draft("A boat").identity
+    assert request_from(request_text(VideoRequest("A boat", extend_to=22))).extensions == (
+        "A boat",
+        "A boat",
+    )
 
 
 def test_what_was_turned_away_leaves_no_attempt_and_costs_nothing(file: JournalFile) -> None:
@@ -426,6 +513,7 @@ TOUCHES_ATTEMPTS = {
     (JobState.INTENT, JobStep.ACCEPTED),
     (JobState.UNKNOWN, JobStep.ACCEPTED),
     (JobState.UNKNOWN, JobStep.NOT_CREATED),
+    (JobState.SUBMITTED, JobStep.EXTENDED),
     (JobState.SUBMITTED, JobStep.READY),
     (JobState.READY, JobStep.READY),
     (JobState.DOWNLOADING, JobStep.READY),

@@ -33,7 +33,8 @@ SLOTS = 3
 CREDITS = 60
 ERROR: Mapping[str, object] = {"error_kind": "TestError", "error_code": 500, "error": "it broke"}
 # Two prompts that come again and again, and rows with keys, of which one changes.
-SOURCES = ["A", "B", ("k1", "k1 v0"), ("k1", "k1 v1"), ("k2", "k2 v0")]
+SOURCES = ["A", "B", ("k1", "k1 v0"), ("k1", "k1 v1"), ("k2", "k2 v0"), "F"]
+STEPS = {"F": ["F", "F+1", "F+2"]}  # a film, with the prompts of its paid tasks
 CHANGEABLE = {JobState.NEW, JobState.FAILED, JobState.REJECTED}
 some = st.integers(0, 5)  # one of those that there are
 _T = TypeVar("_T")
@@ -90,6 +91,13 @@ def empty_journal() -> bytes:
         path = Path(folder, JOURNAL_NAME)
         open_for_writing(path).close()
         return path.read_bytes()
+
+
+def given(source: str | tuple[str, str]) -> object:
+    """Return a source as it stands in an input."""
+    if isinstance(source, tuple):
+        return {"key": source[0], "prompt": source[1]}
+    return {"prompt": source, "extend_to": STEPS[source][1:]} if source in STEPS else source
 
 
 def group_of(prompt: str) -> str:
@@ -176,8 +184,7 @@ class BatchMachine(RuleBasedStateMachine):
     @rule(source=st.sampled_from(SOURCES))
     def pull(self, source: str | tuple[str, str]) -> None:
         prompt = source if isinstance(source, str) else source[1]
-        given = source if isinstance(source, str) else {"key": source[0], "prompt": source[1]}
-        draft = draft_of(given, sum(self.pulled.values()) + 1, {})
+        draft = draft_of(given(source), sum(self.pulled.values()) + 1, {})
         [found] = self.file.look_up([draft])
         self.judge_key(source, found)
         if found.is_repeated or found.key in self.taken_up:
@@ -228,6 +235,11 @@ class BatchMachine(RuleBasedStateMachine):
         assert job.attempt is not None
         return job.attempt.token
 
+    def step_of(self, job: Job) -> str:
+        """Return the prompt of the paid task that a job needs next, or is at."""
+        prompt = self.wanted[job.key]
+        return STEPS.get(prompt, [prompt])[len(job.steps)]
+
     def to_submit(self) -> list[Job]:
         return self.those(JobState.NEW) if len(self.slots) < SLOTS else []
 
@@ -241,8 +253,9 @@ class BatchMachine(RuleBasedStateMachine):
         self.send(job, token)
 
     def send(self, job: Job, token: str) -> None:
+        prompt = self.step_of(job)
         self.work[job.key] = self.intend(job, token)
-        self.service.in_flight[token] = self.wanted[job.key]
+        self.service.in_flight[token] = prompt
 
     def intend(self, job: Job, token: str) -> Job:
         self.known.add(job.key)
@@ -341,13 +354,17 @@ class BatchMachine(RuleBasedStateMachine):
         if task.status == "success":
             if task.cost is not None:
                 self.charged[token] = task.cost
-            self.work[job.key] = self.file.ready(
-                job, url="https://v.test/", seed=None, cost=task.cost, now=0.0
-            )
+            self.work[job.key] = self.succeeded(job, task)
         else:
             self.failed.add(token)
             self.charged[token] = task.cost or 0
             self.work[job.key] = self.file.failed(job, ERROR, charged=task.cost or 0, now=0.0)
+
+    def succeeded(self, job: Job, task: Task) -> Job:
+        is_new = job.attempt is not None and job.attempt.end is None
+        if is_new and self.step_of(job) != STEPS.get(self.wanted[job.key], [task.prompt])[-1]:
+            return self.file.extended(job, cost=task.cost, now=0.0)
+        return self.file.ready(job, url="https://v.test/", seed=None, cost=task.cost, now=0.0)
 
     def target(self, job: Job) -> Path:
         assert job.file is not None, "a job has no file"
@@ -440,7 +457,7 @@ class BatchMachine(RuleBasedStateMachine):
 
     def pay_again(self, job: Job, prompt: str | None = None, text: str | None = None) -> None:
         if job.state in {JobState.FAILED, JobState.UNKNOWN}:
-            self.allowed[group_of(self.wanted[job.key])] += 1
+            self.allowed[group_of(self.step_of(job))] += 1
         if job.state is JobState.UNKNOWN:
             self.given_up.add(self.token_of(job))
             self.slots.discard(self.token_of(job))
@@ -483,7 +500,8 @@ class BatchMachine(RuleBasedStateMachine):
     def judge_payments(self) -> None:
         paid = Counter(group_of(task.prompt) for task in self.service.tasks.values())
         for group, count in paid.items():
-            wanted = self.most_pulled[group] if group in SOURCES else 1
+            source = group.partition("+")[0]
+            wanted = self.most_pulled[source] if source in SOURCES else 1
             assert count <= wanted + self.allowed[group], f"{group} is paid {count} times"
 
     def judge_tasks(self, jobs: list[Job]) -> None:
@@ -515,7 +533,10 @@ class BatchMachine(RuleBasedStateMachine):
             task = self.service.task_of(job)
             if task is not None and task.status == "success" and task.token not in self.given_up:
                 ended = self.is_home | self.is_expired
-                assert job.key in ended or job.key in self.work, "nobody fetches what is paid"
+                # A film waits between two steps until its row is pulled again.
+                is_begun = job.state is JobState.NEW and 0 < len(job.steps) < 3
+                is_seen_to = job.key in ended or job.key in self.work or is_begun
+                assert is_seen_to, "nobody fetches what is paid"
 
     def judge_files(self, jobs: list[Job]) -> None:
         names = [job.file.casefold() for job in jobs if job.file is not None]
@@ -524,6 +545,8 @@ class BatchMachine(RuleBasedStateMachine):
             assert (job.state is JobState.STORED) == (job.key in self.is_home)
             if job.key in self.fetched:
                 assert self.target(job).read_text() == job.task_id
+                is_whole = len(job.steps) == len(STEPS.get(self.wanted[job.key], [""]))
+                assert is_whole, "a part of a film is taken for the film"
 
 
 QUICK = settings(
@@ -577,7 +600,7 @@ class IntendsAfterTheAnswer(BatchMachine):
     """Writes down what it has sent once it has heard of it."""
 
     def send(self, job: Job, token: str) -> None:
-        self.service.in_flight[token] = self.wanted[job.key]
+        self.service.in_flight[token] = self.step_of(job)
         self.unwritten[token] = job
 
     def start(self) -> None:
@@ -682,6 +705,24 @@ class DoesNotLearnTheCost(BatchMachine):
             return super().ready(job, url=url, seed=seed, cost=None, now=now)
 
 
+class ForgetsAStep(BatchMachine):
+    """Begins a film anew that is under way."""
+
+    class Journal(JournalFile):
+        def extended(self, job: Job, *, cost: int | None, now: float) -> Job:
+            super().extended(job, cost=cost, now=now)
+            self._db.execute("UPDATE attempts SET \"end\" = 'replaced' WHERE \"end\" = 'success'")
+            return self._again(job)
+
+
+class TakesAStepForTheFilm(BatchMachine):
+    """Fetches the first part of a film, and takes that for all of it."""
+
+    class Journal(JournalFile):
+        def extended(self, job: Job, *, cost: int | None, now: float) -> Job:
+            return self.ready(job, url="https://v.test/", seed=None, cost=cost, now=now)
+
+
 class StoresWithoutAName(BatchMachine):
     """Loses the name of the file when it is whole."""
 
@@ -741,6 +782,8 @@ PLANTED = [
     ChargesWhatWasNotCreated,
     ChargesForFailures,
     DoesNotLearnTheCost,
+    ForgetsAStep,
+    TakesAStepForTheFilm,
     StoresWithoutAName,
     KeepsTheOldRequest,
     NamesTheFirstAttempt,

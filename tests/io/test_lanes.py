@@ -90,6 +90,20 @@ def test_the_figures_are_those_of_the_attempts():
     ]
 
 
+def test_a_film_tells_its_steps_and_one_that_may_not_go_on_has_failed():
+    steps = [attempt(n, 100.0 * n, 100.0 * n + 90.0, "success") for n in (1, 2)]
+    told = run(
+        job(1, JobState.STORED, *steps, file="1.mp4", size=5, stored_at=310.0),
+        job(2, JobState.REJECTED, *steps),
+        job(3, JobState.REJECTED),
+        job(4, JobState.NEW, attempt(1, 100.0, 200.0, "replaced"), attempt(2, 1.0, 2.0, "success")),
+    )
+    items = told["items"]
+    assert [item["outcome"] for item in items] == ["downloaded", "failed", "rejected", "unpaid"]
+    assert [len(item["task_ids"]) for item in items] == [2, 2, 0, 1]
+    assert {bar["outcome"] for bar in told["timeline"]} == {"success"}
+
+
 def test_nothing_makes_an_empty_page():
     told = run()
     assert (told["items"], told["timeline"], told["totals"]["slot_use"]) == ([], [], None)

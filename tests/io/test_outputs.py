@@ -240,6 +240,7 @@ def test_a_description_tells_what_was_made_and_what_it_cost(tmp_path: Path) -> N
         "key": "k1",
         "request": json.loads(JOB.request_text or ""),
         "task_id": "task-2",
+        "task_ids": ["task-2"],
         "seed": 54321,
         "file": "v.mp4",
         "size": 3,

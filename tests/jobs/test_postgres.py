@@ -26,6 +26,7 @@ from veo_async import (
     JobResult,
     JournalError,
     SubmitUncertainError,
+    ValidationError,
     VideoRequest,
 )
 from veo_async.integrations.postgres import PostgresJournal
@@ -426,3 +427,30 @@ def test_the_package_is_imported_without_it():
         "assert not {'psycopg', 'pgqueuer'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+async def test_a_film_goes_on_at_another_host_and_keeps_its_steps_when_it_is_changed(
+    dsn: str, tmp_path: Path
+) -> None:
+    journal = PostgresJournal(dsn)
+    faults = ["extend:status=422:times=1:match=four", "extend:status=429:match=two"]
+    async with service(dialect="live", faults=faults) as sim:
+        film = VideoRequest("one", extend_to=["two", "three", "four"])
+        async with client_of(sim) as veo:
+            with anyio.move_on_after(0.5):
+                await veo.run_job("film", film, directory=tmp_path / "a", journal=journal)
+        sim.clear_faults()
+        sim.add_fault(faults[0])
+        async with client_of(sim) as veo:
+            with pytest.raises(ValidationError, match="step 4 of 4 of the film"):
+                await veo.run_job("film", film, directory=tmp_path / "b", journal=journal)
+            other = film.evolve(extend_to=["two", "other"])
+            done = await veo.run_job("film", other, directory=tmp_path / "b", journal=journal)
+        assert [charge.prompt for charge in sim.ledger] == ["one", "two", "three", "other"]
+        assert done.task_id == sim.ledger[3].task_id
+        with closing(sharing(dsn, tmp_path)) as file:
+            job = file.find("film")
+            assert job is not None
+            assert [step.end for step in job.attempts] == [
+                "success", "success", "replaced", "success",
+            ]  # fmt: skip

@@ -426,6 +426,29 @@ def test_no_step_is_taken_back_by_one_who_did_not_hear_of_the_next(tmp_path: Pat
         assert one.find("a") == stored
 
 
+def test_a_step_of_a_film_is_done_once_however_late_another_worker_sees_its_end(tmp_path: Path):
+    with closing(sharing(tmp_path)) as one, closing(sharing(tmp_path)) as other:
+        one.claim("a", seconds=0.0)
+        job = one.accepted(one.intend(new("a"), **intent("token")), "veo_task_1", now=2.0)
+        other.claim("a", seconds=60)
+        done = other.extended(job, cost=None, now=3.0)
+        assert one.extended(job, cost=None, now=3.0) == done, "told twice is done once"
+        with pytest.raises(MovedError):
+            one.intend(done, **intent("late"))
+        for step in (
+            lambda job: other.intend(job, **intent("next")),
+            lambda job: other.lost(job, {"error_kind": "SubmitUncertainError"}),
+            lambda job: other.not_created(job, now=5.0),  # which is new, and not this one
+            lambda job: other.intend(job, **intent("third")),
+            lambda job: other.accepted(job, "veo_task_3", now=6.0),
+        ):
+            done = step(done)
+            with pytest.raises(MovedError):
+                one.extended(job, cost=7, now=7.0)
+            assert one.find("a") == done
+        assert [attempt.end for attempt in done.attempts] == ["success", "not_created", None]
+
+
 def test_an_answer_is_not_taken_for_that_of_another_submit(tmp_path: Path):
     with closing(sharing(tmp_path)) as one, closing(sharing(tmp_path)) as other:
         one.claim("a", seconds=0.0)
