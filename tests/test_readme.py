@@ -1,5 +1,6 @@
 """What the README shows is what works: its examples are run as they stand."""
 
+import base64
 import os
 import re
 import shlex
@@ -10,9 +11,15 @@ from pathlib import Path
 import pytest
 
 import veo_async
-from veo_async import VeoError
+from veo_async import Model, Resolution, VeoError, VideoRequest
+from veo_async.cli.pricing import price_list
+from veo_async.prices import LIVE, SPEC
 from veo_async.simulator import Simulator
 
+# 1 x 1 pixels.
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
 README = Path(__file__).parents[1].joinpath("README.md").read_text(encoding="utf-8")
 
 
@@ -25,9 +32,15 @@ def example(name: str) -> str:
 
 
 def command(name: str) -> str:
-    match = re.search(rf"<!-- command: {name} -->\n```sh\n(.*?)\n```", README, re.DOTALL)
+    match = re.search(rf"<!-- commands?: {name} -->\n```sh\n(.*?)\n```", README, re.DOTALL)
     assert match, f"no command {name}"
     return match[1]
+
+
+def hurried(name: str) -> str:
+    """Return an example that asks at once; otherwise the first time is after 20 s."""
+    code = example(name).replace("VeoClient()", "VeoClient(poll=PollPolicy(interval=0.1))")
+    return code.replace("import VeoClient", "import PollPolicy, VeoClient")
 
 
 @pytest.fixture
@@ -76,6 +89,86 @@ def test_the_application_and_the_script(simulator, tmp_path):
     hd = next(charge.task_id for charge in simulator.ledger if charge.kind == "1080p")
     assert one.joinpath(f"videos/{hd}.mp4").exists()
     assert len(simulator.ledger) == 6
+
+
+@pytest.fixture
+def live(monkeypatch):
+    with Simulator(
+        dialect="live",
+        time_scale=50,
+        clip=(64, 36),
+        video_bytes=0,
+        generation_seconds=20,
+        upgrade_4k_seconds=20,
+    ) as sim:
+        monkeypatch.setenv("KIE_API_KEY", sim.api_key)
+        monkeypatch.setenv("KIE_BASE_URL", sim.base_url)
+        yield sim
+
+
+def test_films_and_images(live, tmp_path):
+    film, images = tmp_path / "film", tmp_path / "images"
+    film.mkdir()
+    images.mkdir()
+    for name in ("a.png", "b.png"):
+        images.joinpath(name).write_bytes(PNG)
+    filming, drawing = started(hurried("film"), film), started(hurried("images"), images)
+    _, err = filming.communicate(timeout=55)
+    assert filming.returncode == 0, err
+    assert {path.name for path in film.joinpath("videos").iterdir()} == {"film.mp4", "longer.mp4"}
+    out, err = drawing.communicate(timeout=55)
+    assert drawing.returncode == 0, err
+    assert out.endswith(" credits\n")
+    assert images.joinpath("videos/boat-4k.mp4").read_bytes()[4:8] == b"ftyp"
+    kinds = sorted(charge.kind for charge in live.ledger)
+    assert kinds == ["4k", *["extend"] * 3, *["generate"] * 3]
+    assert live.ledger.requests["upload"] == 3
+
+
+@pytest.mark.parametrize("name", ["film", "live"])
+def test_the_commands_work(live, tmp_path, name):
+    for image in ("a.png", "b.png"):
+        tmp_path.joinpath(image).write_bytes(PNG)
+    for line in command(name).splitlines():
+        program, *words = shlex.split(line)
+        assert program == "veo-async"
+        if words[0] in {"generate", "extend", "upgrade"}:
+            words += ["--time-scale", "50"]
+        newest = live.ledger[-1].task_id if live.ledger else ""
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "veo_async.cli",
+                *(newest if w == "TASK_ID" else w for w in words),
+            ],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == 0, f"{line}: {done.stderr}"
+        assert done.stdout
+        if "-o" in words:
+            assert tmp_path.joinpath(words[words.index("-o") + 1]).exists()
+
+
+def test_the_prices_are_those_of_the_lists():
+    lines = (line.strip("|").split("|") for line in README.splitlines())
+    rows = {cells[0].strip(" `"): cells[1:] for cells in lines if len(cells) == 6}
+    for model in Model:
+        spec, *live = (int(cell) if cell.strip() else None for cell in rows[model])
+        assert spec == SPEC.videos.get(model, {}).get(Resolution.HD_720P)
+        assert live == [*(LIVE.videos[model][one] for one in Resolution), LIVE.extensions[model]]
+
+
+def test_a_price_list_of_ones_own(tmp_path):
+    match = re.search(r"```json\n(.*?)```", README, re.DOTALL)
+    assert match
+    path = tmp_path / "prices.json"
+    path.write_text(match[1], encoding="utf-8")
+    assert price_list(str(path)).of(VideoRequest("a")) == 55
 
 
 def test_a_job_that_is_delivered_again(simulator, tmp_path):

@@ -140,6 +140,7 @@ class Program:
 def veo(tmp_path: Path) -> Program:
     """Return the program in an empty folder, with neither key nor terminal."""
     unwanted = {"KIE_API_KEY", "KIE_BASE_URL", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES"}
+    unwanted |= {"PYTHONDEVMODE"}  # says on stderr when a loaded machine is slow
     kept = {name: value for name, value in os.environ.items() if name not in unwanted}
     return Program(tmp_path, {**kept, "TERM": "xterm-256color", "PYTHONWARNINGS": "error"})
 

@@ -88,7 +88,13 @@ def test_a_dry_run_tells_the_price_and_sends_nothing(veo: Any, serve: Serve) -> 
     ran = program("batch", rows, "--dry-run", "--model", "veo3")
     assert (ran.code, ran.out.split(" (")[0]) == (0, "2 videos, at most 500 credits")
     told = program("batch", rows, "--dry-run", "--json", "--prices", "spec").json
-    assert told == {"videos": 2, "invalid": 0, "credits_at_most": 140, "prices": "spec"}
+    assert told == {
+        "videos": 2,
+        "tasks": 2,
+        "invalid": 0,
+        "credits_at_most": 140,
+        "prices": "spec",
+    }
     bad = program("batch", write(veo.folder, "b.jsonl", "{", '"A boat"'), "--dry-run")
     assert bad.code == 2
     assert "b.jsonl, line 1" in bad.err

@@ -94,12 +94,13 @@ def test_the_command_that_goes_on_has_the_options_but_not_the_key(veo: Any, serv
     simulator = serve(time_scale=0)
     ran = veo(
         "generate", "boat", "--api-key", KEY, "--base-url", simulator.base_url,
-        "--timeout", "0.1", "--no-overwrite", "--upgrade", "1080p", "--json",
+        "--timeout", "0.1", "--no-overwrite", "--upgrade", "1080p", "--dialect", "spec", "--json",
     )  # fmt: skip
     assert ran.code == 6
     task_id = simulator.ledger[0].task_id
     assert ran.error["resume"] == (
-        f"veo-async upgrade {task_id} --to 1080p --no-overwrite --base-url {simulator.base_url}"
+        f"veo-async upgrade {task_id} --to 1080p --no-overwrite --dialect spec"
+        f" --base-url {simulator.base_url}"
         " --api-key YOUR_KEY"
     )
     assert KEY not in ran.out + ran.err

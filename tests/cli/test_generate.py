@@ -123,7 +123,19 @@ def test_a_file_is_replaced_unless_that_is_refused(veo: Any, serve: Serve) -> No
         (["p", "--seed", "abc"], "--seed"),
         (["p", "--model", "veo9"], "--model"),
         (["p", "--aspect-ratio", "4:3"], "--aspect-ratio"),
-        (["p", "--image-url", "frame.png"], "--image-url"),
+        (["p", "--image", "frame.gif"], "--image is 'frame.gif'"),
+        (["p", "--image-url", "frame.png"], "--image holds 'frame.png', which is not there"),
+        (["p", "--image", "file.png"], "--image holds 'file.png', which is no JPEG"),
+        (["p", "--image", "."], "--image is '.'"),
+        (["p", "--extend-to", "0"], "--extend-to"),
+        (["p", "--extend-to", "9", "--then", "q"], "--extend-to and --then exclude each other"),
+        (["p", "--then", " "], "--then is empty"),
+        (["p", "--then", "q", "--resolution", "4k"], "--then does not go with resolution 4k"),
+        (["p", "--then", "q", "--no-wait"], "--no-wait is for a single task"),
+        (["p", "--upgrade", "1080p", "--no-wait"], "--no-wait is for a single task"),
+        (["p", "--upgrade", "8k"], "--upgrade"),
+        (["p", "--dialect", "latin"], "--dialect"),
+        (["p", "--upload-url", "ftp://host"], "upload"),
         (["p", "--generation-type", "REFERENCE_2_VIDEO"], "--generation-type"),
         (["p", "--callback-url", "example.com"], "--callback-url"),
         (["p", "--duration", "7"], "--duration"),
@@ -141,6 +153,7 @@ def test_what_is_wrong_is_named_before_anything_is_paid(
     veo: Any, nowhere: Simulator, words: list[str], named: str
 ) -> None:
     (veo.folder / "file.txt").write_text("a file where a folder is wanted")
+    (veo.folder / "file.png").write_text("a text where an image is wanted")
     ran = veo.at(nowhere)("generate", *words)
     assert (ran.code, ran.out) == (2, "")
     assert ran.err.startswith("Error: ")
@@ -152,7 +165,7 @@ def test_what_is_wrong_is_named_before_anything_is_paid(
 @pytest.mark.parametrize(
     ("words", "kind", "field"),
     [
-        (["p", "--image-url", "frame.png"], "InvalidRequestError", "image_urls"),
+        (["p", "--image", "frame.gif"], "InvalidRequestError", "image_urls"),
         (["p", "-o", "/dev/null/boat.mp4"], "InvalidRequestError", "output"),
         (["p", "--seed", "abc"], "UsageError", "seed"),
     ],

@@ -35,8 +35,9 @@ FULL: dict[str, Any] = {
     "callback_url": "https://example.com/hook",
     "enable_translation": False,
     "watermark": "mine",
-    "resolution": "1080p",
+    "resolution": "720p",
     "duration": 6,
+    "extend_to": ["it sails", "it sinks"],
     "extra": {"enableFallback": False},
 }
 
@@ -183,6 +184,7 @@ def test_a_json_line_is_a_request(name: str, line: str, fields: dict[str, Any]) 
 
 WRITE = "write a JSON object, or a prompt as a JSON string, on each line"
 KEY = "give a text of 1 to 200 printable characters"
+FILM = "give the seconds of the whole film, or a list of prompts"
 SEED = "give an int from 10000 to 99999"
 BAD_JSON = [
     ("{", r": not JSON at character \d+ \(.+\); " + WRITE, ""),
@@ -220,7 +222,7 @@ BAD_JSON = [
     ),
     (
         f'{{"prompt": "a", "imageUrls": "{A}"}}',
-        f", field imageUrls: image_urls is '{A}'; give a list of URLs",
+        f", field imageUrls: image_urls is '{A}'; give a list of URLs, or of paths of images",
         "image_urls",
     ),
     ('{"prompt": "a", "image_urls": [7]}', ", field image_urls: image_urls is 7; .+", "image_urls"),
@@ -280,6 +282,7 @@ def test_every_field_can_be_a_column() -> None:
         "key": "k",
         "image_urls": f"{A} {B}",
         "enable_translation": "no",
+        "extend_to": "it sails | it sinks",
         "extra": json.dumps(FULL["extra"]),
     }
     assert {*FULL} == {*RequestFields.__annotations__}
@@ -345,6 +348,16 @@ CELLS = [
     ("image_urls", f"{A}?a=1,2", [f"{A}?a=1,2"]),
     ("image_urls", json.dumps([A, B]), [A, B]),
     ("image_urls", "[]", []),
+    ("image_urls", "a.png", ["a.png"]),
+    ("image_urls", f"my first frame.png, {A}", ["my first frame.png", A]),
+    ("image_urls", "a, b.JPG  c.webp", ["a, b.JPG", "c.webp"]),
+    ("image_urls", "one.png two.png | three.jpeg", ["one.png", "two.png", "three.jpeg"]),
+    ("image_urls", "/x/y.png|../z.webp", ["/x/y.png", "../z.webp"]),
+    ("extend_to", "30", 30),
+    ("extend_to", "22.5", 22.5),
+    ("extend_to", "it sails | it sinks", ["it sails", "it sinks"]),
+    ("extend_to", '["it sails"]', ["it sails"]),
+    ("extend_to", '["a | b", "c"]', ["a | b", "c"]),
     ("extra", '{"a": [1, null]}', {"a": [1, None]}),
     ("watermark", " # a, b ", "# a, b"),
     ("key", "007", "007"),
@@ -371,15 +384,28 @@ BAD_CELLS = [
     ("enable_translation", "ja", "enable_translation is 'ja'; give True or False"),
     (
         "image_urls",
-        "a.png",
-        "image_urls is 'a.png'; give an absolute http:// or https:// URL",
+        "a.gif",
+        (
+            "image_urls is 'a.gif'; give an absolute http:// or https:// URL, or the path of a"
+            " .jpg, .jpeg, .png or .webp file"
+        ),
+    ),
+    ("extend_to", "30 s", f"extend_to is '30 s'; {FILM}"),
+    ("extend_to", "it sails", f"extend_to is 'it sails'; {FILM}"),
+    ("extend_to", "-1", f"extend_to is -1; {FILM}"),
+    ("extend_to", "0", f"extend_to is 0; {FILM}"),
+    ("extend_to", "[]", f"extend_to is []; {FILM}"),
+    (
+        "extend_to",
+        '["a",]',
+        "extend_to is not JSON at character 6 (Expecting value); give a JSON array of prompts",
     ),
     (
         "image_urls",
         '["a"',
         (
             "image_urls is not JSON at character 5 (Expecting ',' delimiter); give a JSON array of"
-            " URLs"
+            " URLs or paths"
         ),
     ),
     ("extra", "a=1", "extra is not JSON at character 1 (Expecting value); give a JSON object"),
@@ -602,7 +628,7 @@ def test_a_row_wins_over_the_defaults() -> None:
             {"generation_type": "TEXT_2_VIDEO"},
             ", with option --generation-type",
         ),
-        ({"generation_type": "TEXT_2_VIDEO"}, {"image_urls": [A]}, ", with option --image-url"),
+        ({"generation_type": "TEXT_2_VIDEO"}, {"image_urls": [A]}, ", with option --image"),
         (
             {"generation_type": "REFERENCE_2_VIDEO"},
             {"seed": 12_345, "image_urls": ()},
@@ -628,7 +654,8 @@ def test_an_error_says_whether_a_row_or_an_option_is_at_fault(
     ("defaults", "field"),
     [
         ({"seed": 5}, "seed"),
-        ({"image_urls": ["a.png"]}, "image_urls"),
+        ({"image_urls": ["a.gif"]}, "image_urls"),
+        ({"extend_to": -1.0}, "extend_to"),
         ({"generation_type": "MAGIC"}, "generation_type"),
         ({"sed": 5}, "sed"),
     ],

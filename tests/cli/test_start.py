@@ -88,6 +88,20 @@ def _help_of_generate(veo: Any) -> str:
             "later with `veo-async wait a_1`",
         ),
         (
+            errors.NotFoundError(
+                "no call (404); check the base URL, and the dialect of the client"
+            ),
+            "no call (404); check the base URL, and --dialect",
+        ),
+        (
+            errors.ValidationError("so far is task x: go on with veo.extend('x', prompt)"),
+            "so far is task x: go on with `veo-async extend x PROMPT`",
+        ),
+        (
+            errors.ValidationError("no image; upload the image with veo.upload()"),
+            "no image; upload the image with `veo-async upload`",
+        ),
+        (
             FileExistsError(17, "File exists", "b.mp4"),
             "b.mp4 exists already; choose another name with --output",
         ),

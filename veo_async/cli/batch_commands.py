@@ -7,8 +7,10 @@ import click
 
 from veo_async.cli.commands import program
 from veo_async.cli.options import Common, client_options, talk_options
+from veo_async.cli.pricing import price_list
 from veo_async.cli.tables import Format
-from veo_async.cli.task_options import REQUEST, with_options
+from veo_async.cli.task_options import REQUEST, film_of, with_options
+from veo_async.prices import PRICES
 from veo_async.request import RequestFields
 from veo_async.settings import MAX_TASKS
 
@@ -48,9 +50,11 @@ _MONEY: Final = (
     ),
     click.option(
         "--prices",
-        type=click.Choice(["dearer", "spec", "live"]),
+        metavar=f"[{'|'.join(PRICES)}|FILE]",
         default="dearer",
-        help="Price list for budget and report. [default: the dearer of the two]",
+        help="Price list for estimate, budget and report: the spec's, the live service's, the"
+        " dearer of the two, or a JSON file of your own, as `models --json` shows them. [default:"
+        " dearer]",
     ),
     click.option(
         "--resubmit-uncertain",
@@ -99,6 +103,7 @@ def batch(
     max_credits: int | None,
     retries: int,
     prices: str,
+    then: tuple[str, ...],
     resubmits_uncertain: bool,
     name: str | None,
     max_tasks: int,
@@ -109,12 +114,16 @@ def batch(
     INPUT is a .txt file with a prompt on each line, a .csv file whose columns are fields of a
     request, or a .jsonl file with an object on each line; - reads stdin. Fields are prompt, model,
     aspect_ratio, seed, image_urls, generation_type, resolution, duration, watermark,
-    enable_translation, callback_url and extra; key names a row in every run. The options about a
-    video hold for rows that do not say otherwise.
+    enable_translation, callback_url, extend_to and extra; key names a row in every run. The options
+    about a video hold for rows that do not say otherwise.
 
-    All of INPUT is checked before anything is paid. A journal in the folder keeps what is paid: run
-    the same command again, after a crash or a Ctrl-C, and it goes on where it was. Nothing is paid
-    twice, what is there is skipped, and one bad row does not stop the others.
+    image_urls are URLs, or files, which are uploaded; in .csv several with blanks or | between
+    them. extend_to makes a film of a row: a number of seconds, or prompts, in .csv with | between
+    them; a single prompt, or one with a | in it, is written as a JSON array.
+
+    All of INPUT, images included, is checked before anything is paid. A journal in the folder keeps
+    what is paid: run the same command again, after a crash or a Ctrl-C, and it goes on where it
+    was. Nothing is paid twice, what is there is skipped, and one bad row does not stop the others.
 
     The paths of the files go to stdout as they are finished; with --json, an object for each row
     and one for the whole, each on a line.
@@ -130,12 +139,12 @@ def batch(
         max_tasks=max_tasks,
         retries=retries,
         name=name,
-        prices=prices,
+        prices=price_list(prices),
         is_dry=is_dry,
         resubmits_uncertain=resubmits_uncertain,
         words=tuple(sys.argv[1:]),
     )
-    return run(common, wish, fields)
+    return run(common, wish, film_of(fields, then))
 
 
 @program.command(short_help="List what a batch has done.")

@@ -3,7 +3,7 @@
 import os
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -12,10 +12,12 @@ import attrs
 from veo_async.batch import Batch
 from veo_async.cli import output
 from veo_async.cli.board import Board
+from veo_async.cli.estimate import Estimate, image_check
 from veo_async.cli.exits import Exit
-from veo_async.cli.inputs import Row, Source, Summary, opened, summary_of
+from veo_async.cli.inputs import Row, Summary, opened, summary_of
 from veo_async.cli.options import Common
 from veo_async.cli.output import Result
+from veo_async.cli.pricing import USD_PER_CREDIT
 from veo_async.cli.report import Reporter
 from veo_async.cli.running import Job, screen_of
 from veo_async.cli.screen import Screen
@@ -27,16 +29,14 @@ from veo_async.client import VeoClient
 from veo_async.database import JOURNAL_NAME
 from veo_async.errors import InvalidRequestError, VeoError
 from veo_async.events import Event
-from veo_async.models import Model
 from veo_async.outputs import naming
-from veo_async.prices import PRICES, Prices
-from veo_async.request import RequestFields
+from veo_async.prices import Prices
+from veo_async.request import RequestFields, local_images
 from veo_async.results import BatchInput, BatchItem, BatchReport, Outcome
 from veo_async.settings import URL_LIFETIME
 
 __all__: list[str] = []
 
-_USD_PER_CREDIT: Final = 0.005  # live document 2.12
 _SHOWN_ERRORS: Final = 20
 _LISTS: Final = {
     "dearer": "dearer of the two price lists",
@@ -58,7 +58,7 @@ class Wish:
         max_tasks: How many tasks may run at once.
         retries: How many new paid tasks a failed one may have.
         name: How files are named.
-        prices: Name of the price list.
+        prices: The price list.
         is_dry: Whether the input is only checked.
         resubmits_uncertain: Whether uncertain submits are paid again.
         words: The words of the command, to be repeated.
@@ -72,15 +72,10 @@ class Wish:
     max_tasks: int
     retries: int
     name: str | None
-    prices: str
+    prices: Prices
     is_dry: bool
     resubmits_uncertain: bool
     words: tuple[str, ...]
-
-    @property
-    def price_list(self) -> Prices:
-        """The price list."""
-        return PRICES[self.prices]
 
     def look(self, command: str, *options: str) -> str:
         """Return a command that looks at the folder."""
@@ -90,46 +85,16 @@ class Wish:
         return shlex.join(["veo-async", command, *options, *where, *named])
 
 
-@attrs.define
-class Estimate:
-    """What the good rows of an input cost.
-
-    Attributes:
-        prices: The price list.
-        credits: At most, by it.
-        models: How many rows want which model.
-        repeated: Rows whose key stands for another row.
-    """
-
-    prices: Prices
-    credits: int = 0
-    models: dict[Model, int] = attrs.field(factory=dict[Model, int])
-    repeated: list[str] = attrs.field(factory=list[str])
-    _keys: set[str] = attrs.field(factory=set[str])
-
-    def add(self, row: Row) -> None:
-        """Take a row."""
-        if row.key is not None and row.key in self._keys:
-            self.repeated.append(f"{row.place}: key {row.key!r} stands in an earlier row as well")
-        elif row.key is not None:
-            self._keys.add(row.key)
-        if row.request is not None:
-            self.credits += self.prices.of(row.request)
-            self.models[row.request.model] = self.models.get(row.request.model, 0) + 1
-
-    @property
-    def usual_model(self) -> Model:
-        """What most rows want."""
-        return max(self.models, key=lambda model: self.models[model], default=Model.FAST)
-
-
 def run(common: Common, wish: Wish, fields: RequestFields) -> int:
     """Do what the command was told, and return the exit code."""
     screen = screen_of(common)
     naming(wish.name)  # refused before anything is read
     with opened(wish.source, wish.form) as source:
-        estimate = Estimate(wish.price_list)
-        summary = summary_of(source, fields, estimate.add)
+        estimate = Estimate(wish.prices)
+        # What an earlier run has submitted needs its images no more; that run's journal tells.
+        is_first = wish.is_dry or not _journal_of(wish).exists()
+        check = image_check() if is_first else None
+        summary = summary_of(source, fields, estimate.add, check)
         _tell_of_bad(screen, summary)
         for text in estimate.repeated[:_SHOWN_ERRORS]:
             screen.error(f"{text}; give every row a key of its own")
@@ -139,7 +104,7 @@ def run(common: Common, wish: Wish, fields: RequestFields) -> int:
             screen.say("No row can be made. Nothing was sent, nothing was paid.", always=True)
             return Exit.USAGE
         making = _Making(common, wish, screen, summary, estimate)
-        return making.run(source, fields)
+        return making.run(lambda: source.rows(fields, check))
 
 
 def _tell_of_bad(screen: Screen, summary: Summary) -> None:
@@ -153,16 +118,17 @@ def _tell_of_bad(screen: Screen, summary: Summary) -> None:
 def _told_dry(
     common: Common, screen: Screen, wish: Wish, summary: Summary, estimate: Estimate
 ) -> int:
-    usd = estimate.credits * _USD_PER_CREDIT
+    usd = estimate.credits * USD_PER_CREDIT
     text = (
-        f"{summary.good} videos, at most {estimate.credits} credits ({usd:.2f} USD) by the"
-        f" {_LISTS[wish.prices]}"
+        f"{estimate.told(summary.good)} ({usd:.2f} USD) by the"
+        f" {_LISTS.get(wish.prices.name) or f'price list {wish.prices.name}'}"
     )
     result = {
         "videos": summary.good,
+        "tasks": estimate.tasks,
         "invalid": summary.bad,
         "credits_at_most": estimate.credits,
-        "prices": wish.prices,
+        "prices": wish.prices.name,
     }
     output.write(output.dumped(result) if common.is_json else text)
     if summary.bad:
@@ -273,11 +239,13 @@ class _Making:
         self._summary = summary
         self._estimate = estimate
         self._trail = BatchTrail()
+        self._rows: dict[int, Row] = {}  # those with files, until they are told of
         self._board = Board(
             title="Making",
             began=time.monotonic(),
-            about=f"{summary.good} videos, at most {estimate.credits} credits",
+            about=estimate.told(summary.good),
             items=summary.good + summary.bad,
+            tasks_each=estimate.tasks / max(summary.good, 1),
             slots=wish.max_tasks,
             speed=common.speed,
             model=estimate.usual_model,
@@ -287,7 +255,7 @@ class _Making:
         )
         self._job = BatchJob(common=common, screen=screen, reporter=reporter, board=self._board)
 
-    def run(self, source: Source, fields: RequestFields) -> int:
+    def run(self, rows: Callable[[], Iterator[Row]]) -> int:
         """Make it and return the exit code."""
 
         async def make() -> Result:
@@ -302,22 +270,23 @@ class _Making:
                 self._job.on_event,
                 max_tasks=self._wish.max_tasks,
                 play_money=self._estimate.credits,
+                needs_live=self._estimate.needs_live,
             ) as veo:
-                report = await self._made(veo, source, fields)
+                report = await self._made(veo, rows())
             self._job.result = self._ended(report)
             return self._job.result
 
         return self._job.run(make)
 
-    async def _made(self, veo: VeoClient, source: Source, fields: RequestFields) -> BatchReport:
+    async def _made(self, veo: VeoClient, rows: Iterator[Row]) -> BatchReport:
         wish = self._wish
         batch = veo.batch(
-            _inputs(source, fields),
+            self._inputs(rows),
             directory=wish.folder,
             journal=wish.journal,
             max_credits=wish.max_credits,
             name=wish.name,
-            prices=wish.price_list,
+            prices=wish.prices,
             retries=wish.retries,
             resubmit_uncertain=wish.resubmits_uncertain,
             download_window=URL_LIFETIME / self._common.speed,
@@ -342,13 +311,23 @@ class _Making:
             output.write(output.dumped({"item": _as_json(item)}))
         elif item.outcome is Outcome.DOWNLOADED:
             output.write(os.fspath(item.path or ""))
-        is_known = item.outcome is Outcome.REJECTED and item.request is None  # told of before
+        row = self._rows.pop(item.index, None)
+        is_known = isinstance(item.source, InvalidRequestError)  # told of before
         if item.error is not None and not is_known:
             self._job.screen.say(
-                f"Row {item.index} {item.outcome}: {_said(item.error)}",
+                f"{_named(item, row)} {item.outcome}: {_said(item.error)}",
                 style="error",
                 always=True,
             )
+
+    def _inputs(self, rows: Iterator[Row]) -> Iterator[BatchInput]:
+        for index, row in enumerate(rows, 1):
+            if row.error is not None:
+                yield row.error
+            elif row.request is not None:
+                if local_images(row.request.image_urls):
+                    self._rows[index] = row
+                yield {**row.fields} if row.key is not None else row.request
 
     def _ended(self, report: BatchReport) -> Result:
         screen, wish = self._job.screen, self._wish
@@ -379,12 +358,10 @@ def code_of(report: BatchReport) -> Exit:
     return Exit.FAILED if report.failed or report.rejected else Exit.DONE
 
 
-def _inputs(source: Source, fields: RequestFields) -> Iterator[BatchInput]:
-    for row in source.rows(fields):
-        if row.error is not None:
-            yield row.error
-        elif row.request is not None:
-            yield {**row.fields} if row.key is not None else row.request
+def _named(item: BatchItem, row: Row | None) -> str:
+    if row is None or not isinstance(item.error, InvalidRequestError):
+        return f"Row {item.index}"
+    return row.where(item.error.field)
 
 
 def _said(error: VeoError) -> str:

@@ -23,6 +23,7 @@ from veo_async.events import (
     TaskUpdated,
 )
 from veo_async.models import Model, TaskStatus
+from veo_async.request import ExtendRequest
 from veo_async.results import BatchItem, BatchReport, Outcome
 
 __all__: list[str] = []
@@ -76,6 +77,7 @@ class Board(Stage):
 
     Attributes:
         items: How many there are.
+        tasks_each: How many paid tasks one of them takes on average; a film takes several.
         slots: How many tasks may run at once.
         speed: How many times faster than life the service runs.
         model: What most of it is made with.
@@ -85,6 +87,7 @@ class Board(Stage):
     """
 
     items: int
+    tasks_each: float = 1.0
     slots: int
     speed: float = 1.0
     model: Model = Model.FAST
@@ -100,9 +103,9 @@ class Board(Stage):
         match event:
             case SubmitStarted():
                 self._began_work = now if self._began_work is None else self._began_work
-                self.tasks[event.key] = Slot(
-                    prompt=event.request.prompt, began=now, lane=self._free_lane()
-                )
+                is_more = isinstance(event.request, ExtendRequest)
+                prompt = f"then: {event.request.prompt}" if is_more else event.request.prompt
+                self.tasks[event.key] = Slot(prompt=prompt, began=now, lane=self._free_lane())
             case TaskSubmitted():
                 slot = self.tasks.get(event.key)
                 if slot is not None:
@@ -210,14 +213,16 @@ class Board(Stage):
 
     def seconds_left(self, now: float) -> float | None:
         """Return the expected seconds to the end, by what tasks have taken so far."""
-        waiting = self.items - self.done - len(self.tasks)
+        waiting = (self.items - self.done) * self.tasks_each - len(self.tasks)
         if self._began_work is None or (waiting <= 0 and not self.tasks):
             return None
         usual = _USUAL.get(self.model, _USUAL_ELSE) / self.speed
         mean = (self._task_seconds + _PRIOR * usual) / (self._finished + _PRIOR)
         under_way = sum(max(mean - (now - slot.began), 0.0) for slot in self.tasks.values())
+        # The steps of a film follow each other, so that the last films leave slots unused.
+        useful = min(self.slots, max(self.items - self.done, 1))
         return max(
-            (max(waiting, 0) * mean + under_way) / self.slots,
+            (max(waiting, 0) * mean + under_way) / useful,
             max((mean - (now - slot.began) for slot in self.tasks.values()), default=0.0),
             0.0,
         )

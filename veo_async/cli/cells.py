@@ -10,7 +10,7 @@ from typing import Final, NoReturn
 
 from veo_async.errors import InvalidRequestError
 from veo_async.models import JSON
-from veo_async.request import RequestFields
+from veo_async.request import RequestFields, is_http_url, is_image_path
 
 __all__: list[str] = []
 
@@ -118,19 +118,46 @@ def _json(field: str, cell: str) -> object:
     try:
         return parsed(cell)
     except ValueError as error:
-        wanted = "array of URLs" if field == "image_urls" else "object"
+        wanted = _WANTED.get(field, "object")
         raise InvalidRequestError(
             f"{field} is {error}; give a JSON {wanted}", field=field
         ) from None
 
 
-def _urls(field: str, cell: str) -> object:
+def _images(field: str, cell: str) -> object:
     if cell.startswith("["):
         return _json(field, cell)
-    # A comma may be part of a URL, but not one that a blank follows.
-    return [url for url in re.split(r",?\s+|\|", cell) if url]
+    found: list[str] = []
+    for part in cell.split("|"):
+        words, image = _BLANKS.split(part.strip()), ""
+        # The name of a file may have blanks in it, and its ending tells where it is over.
+        for word, gap in zip(words[::2], [*words[1::2], ""], strict=True):
+            image += word
+            if is_http_url(image) or is_image_path(image):
+                found.append(image)
+                image = ""
+            else:
+                image += gap
+        found += [image] if image else []
+    return found
 
 
+def _film(field: str, cell: str) -> object:
+    if cell.startswith("["):
+        return _json(field, cell)
+    if "|" in cell:
+        return [prompt.strip() for prompt in cell.split("|") if prompt.strip()]
+    number = _number(field, cell)
+    return float(cell) if number is cell and _DECIMAL.fullmatch(cell) else number
+
+
+# A comma may be part of a URL, but not one that a blank follows.
+_BLANKS: Final = re.compile(r"(,?\s+)")
+_DECIMAL: Final = re.compile(r"[0-9]{1,9}\.[0-9]{1,9}")
+_WANTED: Final[Mapping[str, str]] = {
+    "image_urls": "array of URLs or paths",
+    "extend_to": "array of prompts",
+}
 _TRUTHS: Final[Mapping[str, bool]] = {
     "true": True,
     "yes": True,
@@ -143,6 +170,7 @@ _CONVERSIONS: Final[Mapping[str, Callable[[str, str], object]]] = {
     "seed": _number,
     "duration": _number,
     "enable_translation": _truth,
-    "image_urls": _urls,
+    "image_urls": _images,
+    "extend_to": _film,
     "extra": _json,
 }

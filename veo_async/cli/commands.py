@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Final, Unpack
 
 import click
 
-from veo_async.cli.errand import Errand, SimulatorSettings, Target
+from veo_async.cli.errand import Errand, SimulatorSettings, Target, is_live_only
 from veo_async.cli.exits import MEANINGS
 from veo_async.cli.options import (
     Common,
@@ -13,9 +13,30 @@ from veo_async.cli.options import (
     talk_options,
     version,
 )
-from veo_async.cli.task_options import NO_DOWNLOAD, OUTPUT, REQUEST, TIMEOUT, with_options
-from veo_async.errors import InvalidRequestError
-from veo_async.request import RequestFields, VideoRequest
+from veo_async.cli.task_options import (
+    EXTENSION,
+    MAX_CREDITS,
+    NO_DOWNLOAD,
+    NO_WAIT,
+    OUTPUT,
+    REQUEST,
+    TIMEOUT,
+    UPGRADE,
+    UPGRADES,
+    check_then,
+    film_of,
+    repeated,
+    with_options,
+)
+from veo_async.errors import BudgetExceededError, InvalidRequestError
+from veo_async.prices import DEARER
+from veo_async.request import (
+    ExtendFields,
+    ExtendRequest,
+    RequestFields,
+    VideoRequest,
+    local_images,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -30,7 +51,7 @@ _MOST_STDIN: Final = 64 * 1024  # bytes: more than any prompt that is not refuse
 _CODES: Final = "\n".join(f"  {code.value:>3}  {text}" for code, text in MEANINGS.items())
 
 
-_ORDER: Final = ("generate", "batch", "jobs", "resolve", "report")
+_ORDER: Final = ("generate", "extend", "batch", "jobs", "resolve", "report")
 
 
 class _Group(click.Group):
@@ -55,6 +76,7 @@ def program() -> int:
     With a key from https://kie.ai/api-key:
       export KIE_API_KEY=...
       veo-async generate "A paper boat on a river" -o boat.mp4
+      veo-async generate "It sails" --image boat.png --then "It reaches the sea" -o film.mp4
       veo-async batch prompts.txt -o videos
 
     The path of the file goes to stdout, messages go to stderr.
@@ -67,37 +89,129 @@ _TASK_ID: Final = click.argument("task_id", metavar="TASK_ID")
 
 @program.command()
 @click.argument("prompt")
-@with_options(OUTPUT, REQUEST)
-@click.option(
-    "--upgrade",
-    type=click.Choice(["1080p"]),
-    help="Upgrade the finished video and save that; costs some credits more.",
-)
-@with_options(TIMEOUT, NO_DOWNLOAD)
+@with_options(OUTPUT, REQUEST, UPGRADE, MAX_CREDITS, TIMEOUT, NO_DOWNLOAD, NO_WAIT)
 @client_options(can_simulate=True)
 def generate(
     common: Common,
     *,
     prompt: str,
+    then: tuple[str, ...],
     upgrade: str | None,
+    max_credits: int | None,
     timeout: float | None,
     output: str | None,
     may_replace: bool,
     is_wanted: bool,
+    is_awaited: bool,
     **fields: Unpack[RequestFields],
 ) -> int:
     """Make a video of PROMPT and save it.
 
     PROMPT is a description of up to 1000 characters, in quotes; - reads it from stdin. This costs
-    credits. Everything that can be wrong on this side, the folder included, is checked before.
+    credits. Everything that can be wrong on this side, images and the folder included, is checked
+    before.
+
+    With --then or --extend-to it becomes a film: its extensions are made one after the other, each
+    a paid task, and the whole film is saved.
 
     When the command is stopped or fails after that, it names the task and the command that goes on.
     """
+    prompt = _from_stdin(common) if prompt == "-" else prompt
+    request = VideoRequest(prompt, **film_of(fields, then))
+    steps = request.extensions
+    _check_wait(is_awaited=is_awaited, is_more=bool(steps or upgrade))
     target = Target(output=output, may_replace=may_replace, is_wanted=is_wanted)
-    errand = Errand(target=target, timeout=timeout, upgrade=upgrade)
-    request = VideoRequest(_from_stdin(common) if prompt == "-" else prompt, **fields)
-    target.check()
+    errand = Errand(
+        target=target,
+        timeout=timeout,
+        upgrade=upgrade,
+        steps=steps,
+        repeated=repeated(fields),
+        is_awaited=is_awaited,
+        price=DEARER.of_film(request) + _price_of(upgrade),
+        needs_live=is_live_only(request) or upgrade == UPGRADES[-1],
+    )
+    _check_price(errand, max_credits)
+    if is_awaited:
+        target.check()
+    _check_images(request)
     return _run(common, errand, lambda worker, veo: worker.generate(veo, request))
+
+
+@program.command(short_help="Extend a task's video, and save the film.")
+@_TASK_ID
+@click.argument("prompt")
+@with_options(OUTPUT, EXTENSION, UPGRADE, MAX_CREDITS, TIMEOUT, NO_DOWNLOAD, NO_WAIT)
+@client_options(can_simulate=False)
+def extend(
+    common: Common,
+    *,
+    task_id: str,
+    prompt: str,
+    then: tuple[str, ...],
+    upgrade: str | None,
+    max_credits: int | None,
+    timeout: float | None,
+    output: str | None,
+    may_replace: bool,
+    is_wanted: bool,
+    is_awaited: bool,
+    **fields: Unpack[ExtendFields],
+) -> int:
+    """Extend the video of a task by what PROMPT describes, and save the whole film.
+
+    The task is one of this account, waited for first where it still runs, and not one that went
+    through a 1080p upgrade. An extension is a task of its own that costs credits, and can be
+    extended again: each --then is one more. PROMPT - reads it from stdin.
+    """
+    check_then(then)
+    steps = (_from_stdin(common) if prompt == "-" else prompt, *then)
+    requests = [ExtendRequest(task_id, step, **fields) for step in steps]
+    _check_wait(is_awaited=is_awaited, is_more=bool(then or upgrade))
+    target = Target(output=output, may_replace=may_replace, is_wanted=is_wanted)
+    errand = Errand(
+        task_id=task_id,
+        target=target,
+        timeout=timeout,
+        upgrade=upgrade,
+        steps=steps,
+        repeated=repeated(fields),
+        is_awaited=is_awaited,
+        price=sum(DEARER.of(one) for one in requests) + _price_of(upgrade),
+    )
+    _check_price(errand, max_credits)
+    if is_awaited:
+        target.check()
+    return _run(common, errand, lambda worker, veo: worker.extend(veo, task_id, **fields))
+
+
+def _check_wait(*, is_awaited: bool, is_more: bool) -> None:
+    if is_more and not is_awaited:
+        raise click.UsageError(
+            "--no-wait is for a single task, and --then, --extend-to and --upgrade take more; leave"
+            " one of them out"
+        )
+
+
+def _check_images(request: VideoRequest) -> None:
+    if local_images(request.image_urls):
+        from veo_async.images import check_images  # noqa: PLC0415  # loads the client
+
+        check_images(request.image_urls)
+
+
+def _check_price(errand: Errand, most: int | None) -> None:
+    if most is not None and errand.price > most:
+        raise BudgetExceededError(
+            f"this may cost {errand.price} credits and --max-credits is {most}; allow more, or ask"
+            " for less",
+            needed=errand.price,
+            left=most,
+        )
+
+
+def _price_of(upgrade: str | None) -> int:
+    return {"1080p": DEARER.upgrade_1080p, "4k": DEARER.upgrade_4k}.get(upgrade or "", 0)
 
 
 @program.command()
@@ -155,9 +269,9 @@ def download(common: Common, *, task_id: str, output: str | None, may_replace: b
 @_TASK_ID
 @click.option(
     "--to",
-    type=click.Choice(["1080p"]),
-    default="1080p",
-    help="The resolution. [default: 1080p]",
+    type=click.Choice(UPGRADES),
+    default=UPGRADES[0],
+    help=f"The resolution. [default: {UPGRADES[0]}]",
 )
 @with_options(OUTPUT, TIMEOUT, NO_DOWNLOAD)
 @client_options(can_simulate=False)
@@ -171,12 +285,15 @@ def upgrade(
     may_replace: bool,
     is_wanted: bool,
 ) -> int:
-    """Upgrade a task's video to 1080p and save that.
+    """Upgrade a task's video to 1080p or 4k and save that.
 
-    It costs some credits, once per video: asking again is free.
+    It costs some credits, once per video: asking again is free. Only the live service has 4k, which
+    takes 5 to 10 minutes. A video that was upgraded to 1080p cannot be extended.
     """
     target = Target(output=output, may_replace=may_replace, is_wanted=is_wanted)
-    errand = Errand(task_id=task_id, target=target, timeout=timeout, upgrade=to)
+    errand = Errand(
+        task_id=task_id, target=target, timeout=timeout, upgrade=to, price=_price_of(to)
+    )
     target.check(task_id)
     return _run(common, errand, lambda worker, veo: worker.wait(veo, task_id))
 
@@ -188,9 +305,10 @@ def upgrade(
 )
 @click.option(
     "--dialect",
-    type=click.Choice(["spec", "live"]),
+    type=click.Choice(["spec", "live", "jobs"]),
     default="spec",
-    help="Which description of the service it follows. [default: spec]",
+    help="Which description of the service it follows; jobs is the live one without its older"
+    " calls. [default: spec]",
 )
 @click.option(
     "--time-scale",
@@ -208,6 +326,7 @@ def upgrade(
     help="Play money of the account. [default: 10000]",
 )
 @click.option("--api-key", "key", metavar="KEY", help="The key it accepts. [default: a play key]")
+@click.option("--webhook-key", metavar="KEY", help="Sign webhooks with this. [default: unsigned]")
 @click.option(
     "--fault",
     "faults",

@@ -7,6 +7,8 @@ from typing import TypedDict
 import attrs
 
 from veo_async.errors import DownloadError, InvalidRequestError
+from veo_async.models import Model
+from veo_async.request import MAX_FRAMES, VideoRequest
 
 __all__: list[str] = []
 
@@ -83,12 +85,35 @@ class Errand:
         target: Where its video goes.
         timeout: Seconds to wait for the video at most.
         upgrade: The resolution that is wanted, if it is another one.
+        steps: The prompts of the extensions that make it a film.
+        repeated: What a command that goes on with them must be told again, such as their model.
+        is_awaited: Whether it is waited for at all.
+        is_free: Whether it can cost nothing, and sends what is not a request.
+        price: What it may cost, in credits.
+        needs_live: Whether only the live service has what is wanted.
     """
 
     task_id: str | None = None
     target: Target = Target()
     timeout: float | None = None
     upgrade: str | None = None
+    steps: tuple[str, ...] = ()
+    repeated: tuple[str, ...] = ()
+    is_awaited: bool = True
+    is_free: bool = False
+    price: int = 0
+    needs_live: bool = False
+
+
+def is_live_only(request: VideoRequest) -> bool:
+    """Return whether the spec's service does not know what a request asks for."""
+    return (
+        request.model is Model.LITE
+        or request.resolution is not None
+        or request.duration is not None
+        or len(request.image_urls) > MAX_FRAMES
+        or bool(request.extensions)
+    )
 
 
 class SimulatorSettings(TypedDict):
@@ -100,6 +125,7 @@ class SimulatorSettings(TypedDict):
     time_scale: float
     money: float
     key: str | None
+    webhook_key: str | None
     faults: tuple[str, ...]
 
 

@@ -5,7 +5,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, TypeAlias
 
 import attrs
 
@@ -27,6 +27,8 @@ _ENDINGS: Final[Mapping[str, Format]] = {
 _CHUNK: Final = 64 * 1024  # bytes
 _MOST_ERRORS: Final = 20  # about a screen; who has more will not read them one by one
 
+Check: TypeAlias = Callable[[VideoRequest], None]
+
 
 @attrs.frozen(kw_only=True)
 class Row:
@@ -38,12 +40,19 @@ class Row:
             and `key` if it has one. Empty if it cannot be read.
         request: The request that it makes; None if it makes none.
         error: Why it makes none, with the place; its `field` names the field, if it is about one.
+        columns: How the input calls its fields, where it does.
     """
 
     place: str
     fields: Mapping[str, object] = attrs.field(factory=dict[str, object])
     request: VideoRequest | None = None
     error: InvalidRequestError | None = None
+    columns: Mapping[str, str] = attrs.field(factory=dict[str, str])
+
+    def where(self, field: str) -> str:
+        """Return where a field of it stands, for messages."""
+        column = self.columns.get(field)
+        return f"{self.place}, {column}" if column else self.place
 
     @property
     def key(self) -> str | None:
@@ -66,30 +75,32 @@ class Source:
     form: Format
     file: IO[bytes] = attrs.field(repr=False)
 
-    def rows(self, defaults: RequestFields) -> Iterator[Row]:
+    def rows(self, defaults: RequestFields, check: Check | None = None) -> Iterator[Row]:
         """Read it from its start, with as much memory as one row needs.
 
         Args:
             defaults: Fields for rows that do not give them; None is no value.
+            check: What else a request must pass.
 
         Raises:
             InvalidRequestError: A default breaks a rule by itself.
             ConfigurationError: The input cannot be read, or not from some row on. What is wrong
                 with one row is in that row.
         """
-        usual = _checked(defaults)
+        usual = _checked(defaults, check)
         for given in rows_of(self.name, self.file, self.form):
-            yield self._row(given, usual)
+            yield self._row(given, usual, check)
 
-    def _row(self, given: Given, usual: Mapping[str, object]) -> Row:
+    def _row(self, given: Given, usual: Mapping[str, object], check: Check | None) -> Row:
         place = f"{self.name}, line {given.line}"
         if given.flaw is not None:
             return Row(place=place, error=self._spoiled(given.flaw))
         fields = {**usual, **given.values}
         try:
-            return Row(place=place, fields=fields, request=_request(fields))
+            request = _request(fields, check)
+            return Row(place=place, fields=fields, request=request, columns=given.columns)
         except InvalidRequestError as error:
-            where = _blamed(error, given, usual)
+            where = _blamed(error, given, usual, check)
             told = InvalidRequestError(f"{place}{where}: {error}", field=error.field)
             return Row(place=place, fields=fields, error=told)
 
@@ -113,7 +124,10 @@ class Summary:
 
 
 def summary_of(
-    source: Source, defaults: RequestFields, on_row: Callable[[Row], object] | None = None
+    source: Source,
+    defaults: RequestFields,
+    on_row: Callable[[Row], object] | None = None,
+    check: Check | None = None,
 ) -> Summary:
     """Read an input once, to its end, before anything is paid.
 
@@ -121,6 +135,7 @@ def summary_of(
         source: The input.
         defaults: Fields for rows that do not give them.
         on_row: Gets each good row.
+        check: What else a request must pass.
 
     Raises:
         InvalidRequestError: A default breaks a rule by itself.
@@ -128,7 +143,7 @@ def summary_of(
     """
     good = bad = 0
     errors: list[InvalidRequestError] = []
-    for row in source.rows(defaults):
+    for row in source.rows(defaults, check):
         if row.error is not None:
             bad += 1
             if len(errors) < _MOST_ERRORS:
@@ -213,7 +228,7 @@ def _copy(file: IO[bytes], copy: IO[bytes]) -> None:
             return
 
 
-def _checked(defaults: RequestFields) -> Mapping[str, object]:
+def _checked(defaults: RequestFields, check: Check | None) -> Mapping[str, object]:
     """Return the defaults that are values; each must be good by itself."""
     usual: dict[str, object] = {
         name: value for name, value in defaults.items() if value is not None
@@ -222,34 +237,39 @@ def _checked(defaults: RequestFields) -> Mapping[str, object]:
         usual["image_urls"] = tuple(defaults["image_urls"])  # it is used again and again
     for name, value in usual.items():
         try:
-            _request({"prompt": "any", name: value})
+            _request({"prompt": "any", name: value}, check)
         except InvalidRequestError as error:
             if error.field == name:  # and not, for instance, the images that its rows will have
                 raise
     return usual
 
 
-def _request(fields: Mapping[str, object]) -> VideoRequest:
+def _request(fields: Mapping[str, object], check: Check | None = None) -> VideoRequest:
     if "key" in fields:
         check_key(fields["key"])
     values: dict[str, Any] = {name: value for name, value in fields.items() if name != "key"}
-    return VideoRequest(values.pop("prompt", ""), **values)
+    request = VideoRequest(values.pop("prompt", ""), **values)
+    if check is not None:
+        check(request)
+    return request
 
 
-def _blamed(error: InvalidRequestError, given: Given, usual: Mapping[str, object]) -> str:
+def _blamed(
+    error: InvalidRequestError, given: Given, usual: Mapping[str, object], check: Check | None
+) -> str:
     """Return where to look: at an option without which the row is good, or at a column."""
     for name in usual:
         rest = {key: value for key, value in usual.items() if key != name}
-        if _is_good({**rest, **given.values}):
+        if _is_good({**rest, **given.values}, check):
             return f", with option {option_of(name)}"
     is_missing = error.field == "image_urls" and "image_urls" not in given.values
     column = given.columns.get("generation_type" if is_missing else error.field)
     return f", {column}" if column else ""
 
 
-def _is_good(fields: Mapping[str, object]) -> bool:
+def _is_good(fields: Mapping[str, object], check: Check | None) -> bool:
     try:
-        _request(fields)
+        _request(fields, check)
     except InvalidRequestError:
         return False
     return True

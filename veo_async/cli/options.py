@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
@@ -11,6 +11,7 @@ import attrs
 import click
 
 from veo_async._version import __version__
+from veo_async.models import Dialect
 from veo_async.settings import BASE_URL, BASE_URL_VARIABLE, KEY_VARIABLE
 
 __all__: list[str] = []
@@ -29,6 +30,8 @@ class Common:
     Attributes:
         api_key: The key, where it was given as an option.
         base_url: The API's host, where it was given as an option.
+        upload_url: The upload host, where it was given as an option.
+        dialect: In which form the service is asked.
         is_simulated: Whether an embedded simulator answers instead of the service.
         speed: Service seconds per real second.
         is_json: Whether the result is for programs.
@@ -38,6 +41,8 @@ class Common:
 
     api_key: str | None = attrs.field(default=None, repr=False)
     base_url: str | None = None
+    upload_url: str | None = None
+    dialect: Dialect = attrs.field(default=Dialect.AUTO, converter=Dialect)
     is_simulated: bool = False
     speed: float = 1.0
     is_json: bool = False
@@ -56,8 +61,12 @@ class Common:
         told: list[str] = []
         if self.speed != 1:
             told += ["--time-scale", f"{self.speed:g}"]
+        if self.dialect is not Dialect.AUTO:
+            told += ["--dialect", str(self.dialect)]
         if self.base_url is not None:
             told += ["--base-url", self.base_url]
+        if self.upload_url is not None:
+            told += ["--upload-url", self.upload_url]
         if self.api_key is not None:
             told += ["--api-key", "YOUR_KEY"]
         return tuple(told)
@@ -82,6 +91,8 @@ _TALK: Final = (
     _VERSION,
 )
 
+_TALK_FIELDS: Final = ("is_json", "is_quiet", "verbosity")
+
 _SERVICE: Final = (
     click.option(
         "--time-scale",
@@ -102,6 +113,18 @@ _SERVICE: Final = (
         metavar="URL",
         help=f"The API's host. [default: ${BASE_URL_VARIABLE}, then {BASE_URL}]",
     ),
+    click.option(
+        "--upload-url",
+        metavar="URL",
+        help="The host that images go to, with the key. [default: the service's, or --base-url]",
+    ),
+    click.option(
+        "--dialect",
+        type=click.Choice([str(one) for one in Dialect]),
+        default=str(Dialect.AUTO),
+        help="The form in which the service is asked: as the spec says, as the live service does,"
+        " in its newer form jobs, or in the first two at once. [default: auto]",
+    ),
 )
 
 _SIMULATE: Final = (
@@ -109,7 +132,8 @@ _SIMULATE: Final = (
         "--simulate",
         "is_simulated",
         is_flag=True,
-        help="Try the command on a simulator inside it: no key, no network, no cost.",
+        help="Try the command on a simulator inside it: no key, no network, no cost. It follows"
+        " --dialect; without one the spec, or the live service where only that has what is wanted.",
     ),
 )
 
@@ -147,7 +171,7 @@ def version(command: Command) -> Command:
 
 def talk_options(command: Command) -> Command:
     """Add the options about what is printed, which the command gets as one `Common`."""
-    return _packed(command, _TALK)
+    return _packed(command, _TALK, _TALK_FIELDS)
 
 
 def client_options(*, can_simulate: bool) -> Decorator:
@@ -158,16 +182,16 @@ def client_options(*, can_simulate: bool) -> Decorator:
     """
 
     def decorate(command: Command) -> Command:
-        return _packed(command, (*(_SIMULATE if can_simulate else _NO_SIMULATE), *_SERVICE, *_TALK))
+        options = (*(_SIMULATE if can_simulate else _NO_SIMULATE), *_SERVICE, *_TALK)
+        return _packed(command, options, [field.name for field in attrs.fields(Common)])
 
     return decorate
 
 
-def _packed(command: Command, options: tuple[Decorator, ...]) -> Command:
+def _packed(command: Command, options: tuple[Decorator, ...], fields: Iterable[str]) -> Command:
     @functools.wraps(command)
     def packed(**given: Any) -> int:  # noqa: ANN401  # click hands over whatever was declared
-        names = [field.name for field in attrs.fields(Common) if field.name in given]
-        common = {name: given.pop(name) for name in names}
+        common = {name: given.pop(name) for name in fields if name in given}
         return command(_common(**common), **given)
 
     decorated: Command = packed

@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from veo_async.cli.batch_commands import program
+from veo_async.cli.account_commands import program
 from veo_async.cli.choice import screen_for
 from veo_async.cli.exits import Exit
 from veo_async.cli.options import Common

@@ -32,7 +32,7 @@ def serve(common: Common, settings: SimulatorSettings) -> int:
     async def until_stopped() -> Result | None:
         try:
             async with simulator:
-                _announce(job, simulator)
+                _announce(job, simulator, settings["dialect"])
                 await asyncio.Event().wait()
         except asyncio.CancelledError:
             job.screen.say(_bill(simulator))
@@ -51,13 +51,14 @@ def _made(settings: SimulatorSettings) -> Simulator:
             port=settings["port"],
             host=settings["host"],
             api_key=settings["key"] or DEFAULT_KEY,
+            webhook_key=settings["webhook_key"] or None,
         )
     except ValueError as error:
         raise ConfigurationError(str(error)) from error
     return simulator
 
 
-def _announce(job: Job, simulator: Simulator) -> None:
+def _announce(job: Job, simulator: Simulator, dialect: str) -> None:
     job.screen.say("Serving until Ctrl-C. Put these lines into another terminal:")
     if job.common.is_json:
         text = output.dumped({"api_key": simulator.api_key, "base_url": simulator.base_url})
@@ -69,10 +70,12 @@ def _announce(job: Job, simulator: Simulator) -> None:
     output.write(text)
     speed = simulator.time_scale
     more = "" if speed in {0, 1} else f" --time-scale {speed:g}"
+    more += " --dialect jobs" if dialect == Dialect.JOBS else ""
     job.screen.say(f'and then, for instance: veo-async generate "A paper boat on a river"{more}')
 
 
 def _bill(simulator: Simulator) -> str:
     ledger = simulator.ledger
-    videos = sum(post.outcome == "accepted" for post in ledger.posts)
+    films = ("generate", "extend")
+    videos = sum(post.outcome == "accepted" and post.kind in films for post in ledger.posts)
     return f"Stopped. Videos made: {videos}, play money spent: {ledger.spent} credits"

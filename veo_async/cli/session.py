@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from veo_async.cli.options import Common
 from veo_async.client import VeoClient
 from veo_async.events import Observer
+from veo_async.models import Dialect
 from veo_async.settings import MAX_TASKS, RetryPolicy, Timeouts, at_speed
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ async def opened(
     patience: float | None = None,
     max_tasks: int = MAX_TASKS,
     play_money: int = 0,
+    needs_live: bool = False,
 ) -> AsyncGenerator[VeoClient]:
     """Open the client that a command's options ask for.
 
@@ -39,19 +41,23 @@ async def opened(
         patience: Seconds that the command may wait, if they are limited.
         max_tasks: Tasks that may run at once.
         play_money: Credits that a simulated account must have at least.
+        needs_live: Whether a simulator of the spec would not do.
 
     Raises:
         ConfigurationError: The key or the host cannot be used.
     """
     async with AsyncExitStack() as stack:
-        key, base_url = common.api_key, common.base_url
+        key, base_url, upload_url = common.api_key, common.base_url, common.upload_url
         if common.is_simulated:
-            simulator = await stack.enter_async_context(_simulator(common.speed, play_money))
-            key, base_url = simulator.api_key, simulator.base_url
+            simulator = _simulator(common, play_money, needs_live=needs_live)
+            await stack.enter_async_context(simulator)
+            key, base_url, upload_url = simulator.api_key, simulator.base_url, None
         poll, pace = at_speed(common.speed)
         veo = VeoClient(
             key,
             base_url=base_url,
+            upload_url=upload_url,
+            dialect=common.dialect,
             max_tasks=max_tasks,
             poll=poll,
             pace=pace,
@@ -62,12 +68,18 @@ async def opened(
         yield await stack.enter_async_context(veo)
 
 
-def _simulator(speed: float, play_money: int) -> "Simulator":
+def _simulator(common: Common, play_money: int, *, needs_live: bool) -> "Simulator":
+    from veo_async.simulator import Dialect as Served  # noqa: PLC0415
     from veo_async.simulator import Simulator  # noqa: PLC0415  # only where it is wanted
 
-    # Ids of its own each time, or one run would overwrite the file of the one before.
-    seed = secrets.randbelow(2**32)
-    return Simulator(time_scale=speed, seed=seed, credits=max(play_money, _PLAY_MONEY))
+    usual = Served.LIVE if needs_live else Served.SPEC
+    return Simulator(
+        dialect=usual if common.dialect is Dialect.AUTO else Served(common.dialect),
+        time_scale=common.speed,
+        # Ids of its own each time, or one run would overwrite the file of the one before.
+        seed=secrets.randbelow(2**32),
+        credits=max(play_money, _PLAY_MONEY),
+    )
 
 
 def _retry(patience: float | None) -> RetryPolicy:

@@ -12,6 +12,10 @@ __all__: list[str] = []
 _PHRASES: Final = (
     (re.compile(r"veo\.task\(id\)"), "`veo-async wait TASK_ID`"),
     (re.compile(r"veo\.task\((['\"]?)([^)'\"]*)\1\)"), r"`veo-async wait \2`"),
+    (re.compile(r"veo\.extend\((['\"]?)([^)'\", ]*)\1, prompt\)"), r"`veo-async extend \2 PROMPT`"),
+    (re.compile(r"veo\.upload\(\)"), "`veo-async upload`"),
+    (re.compile(r"the dialect of the client"), "--dialect"),
+    (re.compile(r"upgrade with a new client"), "upgrade again"),
     (
         re.compile(r"pass VeoClient\(api_key=…\)"),
         "try the command with --simulate, which needs none",
@@ -27,11 +31,12 @@ _NAMES: Final = {
     "prompt": "PROMPT",
     "task_id": "TASK_ID",
     "enable_translation": "--no-translation",
-    "image_urls": "--image-url",
+    "image_urls": "--image",
+    "source": "FILE",
 }
 _FIELDS: Final = re.compile(
     r"\b(model|generation_type|image_urls|aspect_ratio|seed|callback_url|enable_translation"
-    r"|watermark|resolution|duration|output)\b"
+    r"|watermark|resolution|duration|extend_to|output)\b"
 )
 _TASK: Final = re.compile(r" \(task [^)]*\)")
 _SECONDS_OF_MINUTES: Final = 120  # from here on minutes are easier to read
@@ -68,7 +73,8 @@ def _with_options(message: str, field: str) -> str:
     # Only the first and the last words are the library's; between them stands the user's value.
     head, semicolon, remedy = message.rpartition(";")
     if field and head.startswith(field):
-        head = option_of(field) + head[len(field) :]
+        named = "--extend-to or --then" if field == "extend_to" else option_of(field)
+        head = named + head[len(field) :]
     return head + semicolon + _FIELDS.sub(lambda found: option_of(found[1]), remedy)
 
 

@@ -3,7 +3,8 @@
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeAlias
+from decimal import Decimal
+from typing import Any, BinaryIO, TypeAlias, Unpack
 
 import attrs
 
@@ -14,14 +15,12 @@ from veo_async.cli.progress import Progress
 from veo_async.cli.report import Reporter
 from veo_async.cli.running import Job, screen_of
 from veo_async.cli.session import opened
-from veo_async.cli.trail import Submit, Trail
+from veo_async.cli.trail import Film, Submit, Trail
 from veo_async.client import VeoClient
 from veo_async.errors import TaskTimeoutError
 from veo_async.events import Event
 from veo_async.models import TaskStatus, Video
-from veo_async.prices import DEARER
-from veo_async.request import VideoRequest
-from veo_async.task import VideoTask
+from veo_async.request import ExtendFields, VideoRequest
 
 __all__: list[str] = []
 
@@ -41,19 +40,40 @@ class Worker:
     trail: Trail
 
     async def generate(self, veo: VeoClient, request: VideoRequest) -> Result:
-        """Submit a request and bring its video."""
-        task = await veo.submit(request)
-        result = await self._bring(veo, task)
-        paid = DEARER.of(request) + (DEARER.upgrade_1080p if self.errand.upgrade else 0)
-        return result.evolve(seed=result.json["seed"] or request.seed, credits_at_most=paid)
+        """Submit a request and bring its video, or its film."""
+        self.progress.uploading(request)
+        if request.extensions:
+            made = veo.generate(request)
+        else:
+            task = await veo.submit(request)
+            if not self.errand.is_awaited:
+                return self._submitted()
+            made = task.wait()
+        result = await self._bring(veo, made)
+        return result.evolve(seed=result.json["seed"] or request.seed)
+
+    async def extend(self, veo: VeoClient, task_id: str, **fields: Unpack[ExtendFields]) -> Result:
+        """Extend a task's video, once or more often, and bring the film."""
+        self.progress.waiting(task_id)
+        task = veo.task(task_id)
+        prompts = self.errand.steps
+        if not self.errand.is_awaited:
+            await veo.extend(task, prompts[0], **fields)
+            return self._submitted()
+
+        async def film() -> Video:
+            last = task
+            for prompt in prompts:
+                last = await veo.extend(last, prompt, **fields)
+            return await last.wait()
+
+        return await self._bring(veo, film())
 
     async def wait(self, veo: VeoClient, task_id: str) -> Result:
         """Wait for a task and bring its video."""
         task = veo.task(task_id)
         self.progress.waiting(task_id)
-        result = await self._bring(veo, task)
-        paid = DEARER.upgrade_1080p if self.errand.upgrade else 0
-        return result.evolve(credits_at_most=paid)
+        return await self._bring(veo, task.wait())
 
     async def download(self, veo: VeoClient, task_id: str) -> Result:
         """Bring the video of a task that is finished.
@@ -66,42 +86,71 @@ class Worker:
             raise TaskTimeoutError(
                 f"task {task_id} is not finished yet; wait for it instead", task_id=task_id
             )
-        result = await self._bring(veo, veo.task(task_id))
-        return result.evolve(credits_at_most=0)
+        return await self._bring(veo, veo.task(task_id).wait())
 
     async def status(self, veo: VeoClient, task_id: str) -> Result:
         """Ask for a task once."""
         return recorded(await veo.status(task_id))
 
-    async def _bring(self, veo: VeoClient, task: VideoTask) -> Result:
-        video = await self._finished(veo, task)
+    async def balance(self, veo: VeoClient) -> Result:
+        """Ask for the account's credits."""
+        left = await veo.credits()
+        return Result(f"{left.normalize():f}", {"credits": _number(left)})
+
+    async def upload(
+        self, veo: VeoClient, source: str | BinaryIO, named: str, name: str | None
+    ) -> Result:
+        """Upload a file, or what is behind a URL."""
+        self.progress.uploading_file(named)
+        url = await veo.upload(source, name=name)
+        self.progress.uploaded()
+        return Result(url, {"url": url, "source": named})
+
+    def _submitted(self) -> Result:
+        task_id = self.trail.task_id
+        return self._paid(Result(task_id, {"task_id": task_id}))
+
+    def _paid(self, result: Result) -> Result:
+        tasks = {} if self.trail.film is None else {"tasks": [*self.trail.tasks]}
+        return result.evolve(credits_at_most=self.errand.price, **tasks)
+
+    async def _bring(self, veo: VeoClient, made: Coroutine[Any, Any, Video]) -> Result:
+        video = await self._finished(veo, made)
         target = self.errand.target
         if not target.is_wanted:
-            return found(video)
+            return self._paid(found(video))
         self.trail.is_upgrading = False
         self.trail.is_fetching = True
-        return saved(video, await veo.download(video, target.path, overwrite=target.may_replace))
+        file = await veo.download(video, target.path, overwrite=target.may_replace)
+        return self._paid(saved(video, file))
 
-    async def _finished(self, veo: VeoClient, task: VideoTask) -> Video:
+    async def _finished(self, veo: VeoClient, made: Coroutine[Any, Any, Video]) -> Video:
         limit = asyncio.timeout(self.errand.timeout)
         try:
             async with limit:
-                video = await task.wait()
+                video = await made
                 if self.errand.upgrade is None:
                     return video
                 self.trail.is_upgrading = True
-                self.progress.upgrading()
+                self.progress.upgrading(self.errand.upgrade)
+                if self.errand.upgrade == "4k":
+                    return await veo.upgrade_4k(video)
                 return await veo.upgrade_1080p(video)
         except TimeoutError:
             if not limit.expired():
                 raise
-        raise self._late(task)
+        raise self._late()
 
-    def _late(self, task: VideoTask) -> TaskTimeoutError:
-        what = "the 1080p version of task" if self.trail.is_upgrading else "task"
-        late = f"{what} {task.id} is not finished after {self.errand.timeout:g} s"
+    def _late(self) -> TaskTimeoutError:
+        what = f"the {self.errand.upgrade} version of task" if self.trail.is_upgrading else "task"
+        task_id = self.trail.task_id or "that was asked for"
+        late = f"{what} {task_id} is not finished after {self.errand.timeout:g} s"
         why = self.progress.trouble or "it goes on at the service"
-        return TaskTimeoutError(f"{late}: {why}; wait again", task_id=task.id)
+        return TaskTimeoutError(f"{late}: {why}; wait again", task_id=self.trail.task_id or "")
+
+
+def _number(value: Decimal) -> int | float:
+    return int(value) if value == int(value) else float(value)
 
 
 @attrs.define(kw_only=True)
@@ -132,15 +181,25 @@ Work: TypeAlias = Callable[[Worker, VeoClient], Coroutine[Any, Any, Result]]
 
 def run(common: Common, errand: Errand, work: Work) -> int:
     """Do the work of a command with a client of its own, and return the exit code."""
+    film = Film([*errand.steps], errand.repeated) if errand.steps else None
     trail = Trail(
         options=(*errand.target.repeated, *common.repeated),
         task_id=errand.task_id,
         upgrade=errand.upgrade,
+        film=film,
+        is_free=errand.is_free,
         is_simulated=common.is_simulated,
     )
     screen = screen_of(common)
+    tasks = len(errand.steps) + (errand.task_id is None)
+    steps = tasks if film is not None and tasks > 1 else 0
     progress = Progress(
-        screen, time.monotonic, speed=common.speed, is_simulated=common.is_simulated
+        screen,
+        time.monotonic,
+        speed=common.speed,
+        is_simulated=common.is_simulated,
+        is_awaited=errand.is_awaited,
+        steps=steps,
     )
     job = TaskJob(
         common=common,
@@ -156,7 +215,17 @@ def run(common: Common, errand: Errand, work: Work) -> int:
             job.screen.say(
                 f"Simulated: nothing is sent or paid, time runs {common.speed:g} times faster"
             )
-        async with opened(common, job.on_event, patience=errand.timeout) as veo:
+        if steps:
+            credit = "of play money" if common.is_simulated else "in all"
+            screen.say(f"A film in {steps} steps, at most {errand.price} credits {credit}")
+        session = opened(
+            common,
+            job.on_event,
+            patience=errand.timeout,
+            play_money=errand.price,
+            needs_live=errand.needs_live,
+        )
+        async with session as veo:
             job.result = await work(worker, veo)
         return job.result
 
