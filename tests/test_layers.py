@@ -90,6 +90,7 @@ LAYERS = [
     "keyed",
     "integrations.postgres_store",
     "integrations.postgres",
+    "engine",
     "client",
     "integrations.pgqueuer_queue",
     "integrations.pgqueuer",

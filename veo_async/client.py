@@ -1,55 +1,15 @@
 """The front door: one client, one connection pool, one set of slots."""
 
-import asyncio
 import os
-import ssl as ssl_module
 import warnings
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
-from decimal import Decimal
-from importlib import import_module
-from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn, Self, Unpack
 
-from veo_async.configuration import (
-    Configuration,
-    read_api_key,
-    read_base_url,
-    read_budget,
-    read_dialect,
-    read_pace,
-    read_upload_url,
-)
-from veo_async.errors import (
-    ClientClosedError,
-    InvalidRequestError,
-    NotFoundError,
-    VeoError,
-    WrongLoopError,
-)
-from veo_async.events import Emitter, Observer
-from veo_async.files import refuse_existing, target_of
-from veo_async.limits import LocalLimiter, TaskLimiter
-from veo_async.models import (
-    Dialect,
-    Download,
-    Resolution,
-    TaskRecord,
-    TaskStatus,
-    Video,
-)
-from veo_async.ownership import finished
-from veo_async.prices import DEARER, Budget, Prices
-from veo_async.protocol import codec
-from veo_async.protocol.reading import as_id
-from veo_async.request import (
-    ExtendFields,
-    ExtendRequest,
-    PaidRequest,
-    RequestFields,
-    VideoRequest,
-)
+from veo_async.errors import InvalidRequestError, WrongLoopError
+from veo_async.models import Dialect, Download, Resolution, TaskRecord, Video
+from veo_async.prices import DEARER, Prices
+from veo_async.request import ExtendFields, RequestFields, VideoRequest
 from veo_async.settings import (
     MAX_DOWNLOADS,
     MAX_TASKS,
@@ -61,18 +21,25 @@ from veo_async.settings import (
     Statistics,
     Timeouts,
 )
-from veo_async.task import VideoTask
 
+# What is at work behind the door is loaded with the first client, and all at once: loading it later
+# would stop a running loop for 0.2 s, and programs that only import this should not wait for it.
 if TYPE_CHECKING:
+    import ssl as ssl_module
+    from decimal import Decimal
+    from types import TracebackType
+
     import aiohttp
 
     from veo_async.batch import Batch
+    from veo_async.engine import Engine
+    from veo_async.events import Observer
     from veo_async.feed import BatchRequests
     from veo_async.journal import JournalPlace
-    from veo_async.keyed import Keyed
+    from veo_async.limits import TaskLimiter
     from veo_async.results import JobResult
-    from veo_async.runtime import Runtime
     from veo_async.streaming import VideoStream
+    from veo_async.task import VideoTask
     from veo_async.upload import UploadSource
     from veo_async.webhooks import WebhookReceiver
     from veo_async.workshop import Until
@@ -126,7 +93,7 @@ class VeoClient:
         base_url: str | None = None,
         dialect: Dialect | str = Dialect.AUTO,
         max_tasks: int = MAX_TASKS,
-        limiter: TaskLimiter | None = None,
+        limiter: "TaskLimiter | None" = None,
         poll: PollPolicy = PollPolicy(),  # noqa: B008  # frozen
         retry: RetryPolicy = RetryPolicy(),  # noqa: B008  # frozen
         timeouts: Timeouts = Timeouts(),  # noqa: B008  # frozen
@@ -135,49 +102,45 @@ class VeoClient:
         max_credits: int | None = None,
         connector: "aiohttp.BaseConnector | None" = None,
         proxy: str | None = None,
-        ssl: ssl_module.SSLContext | bool | None = None,
+        ssl: "ssl_module.SSLContext | bool | None" = None,
         upload_url: str | None = None,
         callback_url: str | None = None,
         webhooks: "WebhookReceiver | None" = None,
-        on_event: Observer | Iterable[Observer] | None = None,
+        on_event: "Observer | Iterable[Observer] | None" = None,
     ) -> None:
-        self._runtime: Runtime | None = None
-        self._keyed: Keyed | None = None
-        self._closing: asyncio.Task[None] | None = None
-        self._is_closed = False
-        self._upgraded_ids: set[tuple[Resolution, str]] = set()
         # Wrapped first, or it would stand in the traceback of whatever is wrong.
         given = None if api_key is None else ApiKey(api_key)
         del api_key
-        slots = LocalLimiter(max_tasks) if limiter is None else limiter
-        host = read_base_url(base_url)
-        self._settings = Configuration(
-            key=read_api_key(given),
-            base_url=host,
-            dialect=read_dialect(dialect),
-            upload_url=read_upload_url(upload_url, host),
-            limiter=slots,
-            gate=read_pace(pace, slots),
-            poll=poll,
-            retry=retry,
-            timeouts=timeouts,
-            max_downloads=max_downloads,
-            budget=read_budget(max_credits),
-            connector=connector,
-            proxy=proxy,
-            ssl=True if ssl is None else ssl,
-            callback_url=callback_url,
-            webhooks=webhooks,
-            emitter=Emitter.to(on_event),
+        from veo_async.engine import Engine, configured  # noqa: PLC0415  # see above
+
+        self._engine: Engine = Engine(
+            configured(
+                key=given,
+                base_url=base_url,
+                dialect=dialect,
+                max_tasks=max_tasks,
+                limiter=limiter,
+                poll=poll,
+                retry=retry,
+                timeouts=timeouts,
+                pace=pace,
+                max_downloads=max_downloads,
+                max_credits=max_credits,
+                connector=connector,
+                proxy=proxy,
+                ssl=ssl,
+                upload_url=upload_url,
+                callback_url=callback_url,
+                webhooks=webhooks,
+                on_event=on_event,
+            )
         )
-        # aiohttp is loaded now, since loading it later would stop a running loop for 0.2 s.
-        import_module("veo_async.keyed")
 
     # --- making videos
 
     async def submit(
         self, request: VideoRequest | str, **fields: Unpack[RequestFields]
-    ) -> VideoTask:
+    ) -> "VideoTask":
         """Submit a request, once it has a slot, and return its task.
 
         The paid request is sent once. A caller that is cancelled before it left spends nothing;
@@ -201,18 +164,11 @@ class VeoClient:
             ClientClosedError: The client was closed. Nothing was sent.
             WrongLoopError: This is another event loop or process than the client's.
         """
-        wanted = _request(request, fields)
-        if wanted.extend_to is not None:
-            raise InvalidRequestError(
-                "extend_to takes several tasks, and submit makes one; use generate, batch or"
-                " run_job, or extend its task once it is finished",
-                field="extend_to",
-            )
-        return await self._paid(wanted, self._settings.budget)
+        return await self._engine.submit(_request(request, fields))
 
     async def extend(
-        self, task: VideoTask | Video | str, prompt: str, **fields: Unpack[ExtendFields]
-    ) -> VideoTask:
+        self, task: "VideoTask | Video | str", prompt: str, **fields: Unpack[ExtendFields]
+    ) -> "VideoTask":
         """Submit an extension of a finished video (live document 2.7), and return its task.
 
         It is paid like any other request, which `submit` describes. The service makes a new task;
@@ -231,18 +187,7 @@ class VeoClient:
             NotFoundError: The service does not know the task, or extends no videos.
             VeoError: What `submit` raises, and `VideoTask.wait` for a task.
         """
-        base = task.task_id if isinstance(task, Video) else _task_id(task)
-        wanted = ExtendRequest(base, prompt, **fields)
-        codec.check(wanted)
-        self._started()
-        if isinstance(task, VideoTask):
-            await task.wait()
-        return await self._paid(wanted, self._settings.budget)
-
-    async def _paid(self, wanted: PaidRequest, budget: Budget) -> VideoTask:
-        from veo_async.paying import paid  # noqa: PLC0415  # loaded by __init__
-
-        return await paid(self._started(), wanted, budget)
+        return await self._engine.extend(task, prompt, fields)
 
     async def generate(self, request: VideoRequest | str, **fields: Unpack[RequestFields]) -> Video:
         """Submit a request and return its finished video.
@@ -259,29 +204,23 @@ class VeoClient:
         Raises:
             VeoError: What `submit` and `VideoTask.wait` raise; for a film also what `extend` does.
         """
-        from veo_async.films import Share, filmed  # noqa: PLC0415  # loaded by __init__
+        return await self._engine.generate(_request(request, fields))
 
-        wanted = _request(request, fields)
-        share = Share.of(self._settings.budget, DEARER.of_film(wanted))
-        try:
-            return await filmed(wanted, lambda step: self._paid(step, share))
-        finally:
-            share.close()
-
-    def task(self, task_id: str) -> VideoTask:
+    def task(self, task_id: str) -> "VideoTask":
         """Return a task by its id, also one of an earlier process.
 
         Raises:
             InvalidRequestError: It cannot be an id.
         """
-        return self._started().watcher.attach(_task_id(task_id))
+        return self._engine.attach(task_id)
 
     @property
-    def tasks(self) -> tuple[VideoTask, ...]:
+    def tasks(self) -> "tuple[VideoTask, ...]":
         """The tasks that are being watched, those included whose submitter was cancelled."""
-        return () if self._runtime is None else self._runtime.watcher.active
+        runtime = self._engine.runtime
+        return () if runtime is None else runtime.watcher.active
 
-    async def status(self, task: VideoTask | str) -> TaskRecord:
+    async def status(self, task: "VideoTask | str") -> TaskRecord:
         """Ask the service once for a task, and again only after failures that may pass.
 
         An id that this client got in the last 90 s, and that the service does not know yet, is
@@ -293,18 +232,9 @@ class VeoClient:
             APIError: The service refused to answer.
             TransportError: No answer came.
         """
-        runtime = self._started()
-        task_id = _task_id(task)
-        try:
-            return await runtime.api.repeated(
-                "record-info", task_id, lambda: runtime.api.record_info(task_id)
-            )
-        except NotFoundError:
-            if not runtime.watcher.is_fresh(task_id):
-                raise
-            return TaskRecord(task_id=task_id, status=TaskStatus.GENERATING)
+        return await self._engine.status(task)
 
-    async def upgrade_1080p(self, video: Video | VideoTask | str) -> Video:
+    async def upgrade_1080p(self, video: "Video | VideoTask | str") -> Video:
         """Convert a finished video to 1080P (spec: Get 1080P Video), and wait until it is ready.
 
         It costs some credits, once per video: asking again is free. In the dialect `jobs` it is a
@@ -321,9 +251,9 @@ class VeoClient:
             NotFoundError: The service does not know the task, or has no such conversion.
             VeoError: What `VideoTask.wait` raises; `APIError` when the service refuses.
         """
-        return await self._upgraded(Resolution.HD_1080P, video)
+        return await self._engine.upgrade(Resolution.HD_1080P, video)
 
-    async def upgrade_4k(self, video: Video | VideoTask | str) -> Video:
+    async def upgrade_4k(self, video: "Video | VideoTask | str") -> Video:
         """Convert a finished video to 4K (live document 2.6), and wait until it is ready.
 
         It takes 5 to 10 minutes and costs many credits, once per video: asking again is free, also
@@ -343,35 +273,9 @@ class VeoClient:
             ServerError: There is no 4K version of this video.
             VeoError: What `VideoTask.wait` raises; `APIError` when the service refuses.
         """
-        return await self._upgraded(Resolution.UHD_4K, video)
+        return await self._engine.upgrade(Resolution.UHD_4K, video)
 
-    async def _upgraded(self, to: Resolution, video: Video | VideoTask | str) -> Video:
-        from veo_async.upgrade import UPGRADES  # noqa: PLC0415  # loaded by __init__
-
-        runtime = self._started()
-        kind = UPGRADES[to]
-        base = await self._video(video)
-        price = kind.price(DEARER)
-        is_new = (to, base.task_id) not in self._upgraded_ids
-        if is_new:
-            self._settings.budget.commit(price)
-            self._upgraded_ids.add((to, base.task_id))
-        try:
-            return await runtime.owned.call(
-                runtime.upgrader.ready(kind, base), may_be_withdrawn=lambda: True
-            )
-        except VeoError:
-            if not runtime.upgrader.may_be_paid(kind, base.task_id):
-                self._refund(to, base.task_id, price)
-            raise
-
-    def _refund(self, to: Resolution, task_id: str, price: int) -> None:
-        """Take back what was promised for a conversion, once."""
-        if (to, task_id) in self._upgraded_ids:
-            self._upgraded_ids.discard((to, task_id))
-            self._settings.budget.release(price)
-
-    async def credits(self) -> Decimal:
+    async def credits(self) -> "Decimal":
         """Return the account's balance in credits, exactly (live document 2.10).
 
         Raises:
@@ -380,26 +284,7 @@ class VeoClient:
             APIError: The service refused to answer.
             TransportError: No answer came.
         """
-        runtime = self._started()
-        return await runtime.api.repeated("credits", None, runtime.api.credits)
-
-    async def _video(self, video: Video | VideoTask | str, timeout: float | None = None) -> Video:  # noqa: ASYNC109  # VideoTask.wait's
-        if isinstance(video, Video):
-            return video
-        task = video if isinstance(video, VideoTask) else self.task(video)
-        return await task.wait(timeout)
-
-    async def _finished(self, task_id: str) -> Video | None:
-        """Return the video of a task that this client does not watch, if it is there already.
-
-        An id that the service does not know is told at once, which a watcher would ask for again.
-        """
-        task = self.task(task_id)
-        if task.done or task.record is not None:
-            return None
-        record = await self.status(task)
-        is_there = record.status is TaskStatus.SUCCESS and record.video_url is not None
-        return codec.video_of(record) if is_there else None
+        return await self._engine.credits()
 
     async def upload(self, source: "UploadSource", *, name: str | None = None) -> str:
         """Upload a file, and return the public URL that the service keeps it at for a day.
@@ -427,16 +312,13 @@ class VeoClient:
             ClientClosedError: The client was closed.
             WrongLoopError: This is another event loop or process than the client's.
         """
-        runtime = self._started()
-        return await runtime.owned.call(
-            runtime.uploader.upload(source, name=name), may_be_withdrawn=lambda: True
-        )
+        return await self._engine.upload(source, name)
 
     # --- bringing videos home
 
     async def download(
         self,
-        video: Video | VideoTask | str,
+        video: "Video | VideoTask | str",
         to: str | os.PathLike[str],
         *,
         overwrite: bool = True,
@@ -457,19 +339,12 @@ class VeoClient:
             TransportError: The storage host cannot be reached.
             VeoError: What `VideoTask.wait` raises, for a task or an id.
         """
-        runtime = self._started()
-        if not overwrite and not isinstance(video, Video):
-            refuse_existing(target_of(to, _task_id(video)))
-        found = await self._video(video)
-        work = runtime.downloader.save(
-            found, target_of(to, found.task_id), overwrite=overwrite, renew=runtime.renewed
-        )
-        return await runtime.owned.call(work, may_be_withdrawn=lambda: True)
+        return await self._engine.download(video, to, overwrite=overwrite)
 
     @asynccontextmanager
     async def stream(
         self,
-        video: Video | VideoTask | str,
+        video: "Video | VideoTask | str",
         *,
         range: str | None = None,  # noqa: A002  # HTTP's name
         if_range: str | None = None,
@@ -494,14 +369,8 @@ class VeoClient:
             TaskTimeoutError: It is not finished yet after `timeout` seconds.
             VeoError: What `VideoTask.wait` raises, for a task or an id.
         """
-        runtime = self._started()
-        found = None if isinstance(video, Video) else runtime.downloader.recent(_task_id(video))
-        if found is None and isinstance(video, str):
-            found = await self._finished(video)
-        if found is None:
-            found = await self._video(video, timeout)
-        async with runtime.downloader.stream(
-            found, runtime.renewed, wanted=range, condition=if_range
+        async with self._engine.stream(
+            video, wanted=range, condition=if_range, timeout=timeout
         ) as body:
             yield body
 
@@ -557,22 +426,18 @@ class VeoClient:
             ConfigurationError: A setting is impossible.
             InvalidRequestError: `requests` is no iterable of requests.
         """
-        from veo_async.batch import Batch, plan_of  # noqa: PLC0415  # loaded by __init__
-
-        plan = plan_of(
+        return self._engine.batch(
             requests,
             fields,
-            directory=Path(directory),
-            journal=None if journal is None else Path(journal),
-            budget=read_budget(max_credits),
+            directory=directory,
+            journal=journal,
+            max_credits=max_credits,
             name=name,
             prices=prices,
             retries=retries,
-            resubmits_uncertain=resubmit_uncertain,
-            window=download_window,
-            callback_url=self._settings.callback_url,
+            resubmit_uncertain=resubmit_uncertain,
+            download_window=download_window,
         )
-        return Batch(plan, self._started)
 
     async def run_job(
         self,
@@ -620,46 +485,30 @@ class VeoClient:
             ClientClosedError: The client was closed.
             WrongLoopError: This is another event loop or process than the client's.
         """
-        from veo_async.database import JOURNAL_NAME  # noqa: PLC0415  # loaded by __init__
-        from veo_async.journal import FilePlace  # noqa: PLC0415
-        from veo_async.keyed import Keyed  # noqa: PLC0415
-        from veo_async.workshop import Wanted  # noqa: PLC0415
-
         if request is None and fields:
             raise InvalidRequestError(
                 f"{next(iter(fields))} was given without a prompt; give both", field="request"
             )
-        wanted = Wanted(
-            key=key, request=None if request is None else _request(request, fields), until=until
+        wanted = None if request is None else _request(request, fields)
+        return await self._engine.run_job(
+            key, wanted, directory=directory, until=until, journal=journal
         )
-        folder = Path(directory)
-        runtime = self._started()
-        if self._keyed is None:
-            self._keyed = Keyed(runtime)
-        path = folder / JOURNAL_NAME if journal is None else journal
-        place = FilePlace(Path(path)) if isinstance(path, str | os.PathLike) else path
-        return await self._keyed.run(wanted, folder=folder, place=place)
 
     # --- lifetime
 
     def statistics(self) -> Statistics:
         """Return what the client is doing at this moment."""
-        if self._runtime is not None:
-            return self._runtime.statistics()
-        slots = self._settings.limiter.statistics()
-        return Statistics(
-            slots_total=slots.total, slots_in_use=slots.in_use, slots_waiting=slots.waiting
-        )
+        return self._engine.statistics()
 
     async def __aenter__(self) -> Self:
-        self._started()
+        self._engine.started()
         return self
 
     async def __aexit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
-        traceback: TracebackType | None,
+        traceback: "TracebackType | None",
     ) -> None:
         await self.aclose()
 
@@ -674,37 +523,12 @@ class VeoClient:
         Raises:
             WrongLoopError: This is another event loop or process than the client's.
         """
-        if self._runtime is not None:
-            self._runtime.home.check_place()
-        self._is_closed = True
-        if self._runtime is None:
-            return
-        self._runtime.home.is_closed = True
-        if self._closing is None:
-            lasts = [] if self._keyed is None else [self._keyed.aclose()]
-            closing = self._runtime.close(*lasts)
-            self._closing = asyncio.get_running_loop().create_task(closing)
-        await finished(self._closing)
-
-    def _started(self) -> "Runtime":
-        """Return the running parts, made on first use.
-
-        Raises:
-            ClientClosedError: The client was closed.
-            WrongLoopError: This is another event loop or process than the client's.
-        """
-        if self._is_closed:
-            raise ClientClosedError("this client was closed; make a new one")
-        if self._runtime is None:
-            from veo_async.runtime import Runtime  # noqa: PLC0415  # loaded by __init__
-
-            self._runtime = Runtime.start(self._settings)
-        self._runtime.home.check()
-        return self._runtime
+        await self._engine.aclose()
 
     def __del__(self) -> None:
         # The attribute is missing where the constructor refused its arguments.
-        if getattr(self, "_runtime", None) is not None and not self._is_closed:
+        engine: Engine | None = getattr(self, "_engine", None)
+        if engine is not None and engine.runtime is not None and not engine.is_closed:
             warnings.warn(
                 f"{self!r} was not closed; use `async with`, or `await veo.aclose()`",
                 ResourceWarning,
@@ -717,9 +541,10 @@ class VeoClient:
         raise WrongLoopError("a client cannot be sent to another process; make one there")
 
     def __repr__(self) -> str:
-        settings: Configuration | None = getattr(self, "_settings", None)
-        where = "unfinished" if settings is None else settings.base_url
-        return f"<VeoClient {where} {'closed' if self._is_closed else 'open'}>"
+        engine: Engine | None = getattr(self, "_engine", None)
+        if engine is None:
+            return "<VeoClient unfinished>"
+        return f"<VeoClient {engine.settings.base_url} {'closed' if engine.is_closed else 'open'}>"
 
 
 def _request(request: VideoRequest | str, fields: RequestFields) -> VideoRequest:
@@ -731,14 +556,3 @@ def _request(request: VideoRequest | str, fields: RequestFields) -> VideoRequest
             f"{name} was given beside a VideoRequest; put it into the request", field=name
         )
     return request
-
-
-def _task_id(task: VideoTask | str) -> str:
-    if isinstance(task, VideoTask):
-        return task.id
-    task_id = as_id(task)
-    if task_id is None:
-        raise InvalidRequestError(
-            f"task_id is {task!r:.80}; give the id that the service gave", field="task_id"
-        )
-    return task_id

@@ -378,7 +378,7 @@ async def test_a_client_that_was_forgotten() -> None:
         await _stream(veo, host)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            runtime = veo._runtime
+            runtime = veo._engine.runtime
             veo.__del__()
         assert caught
         assert KEY not in "".join(f"{one.message!r} {one.source!r}" for one in caught)

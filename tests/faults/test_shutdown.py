@@ -177,7 +177,7 @@ async def test_a_limiter_that_never_answers(world, until, step, caplog):
             with pytest.raises(ClientClosedError):
                 await waiting
         assert running.id in caplog.text
-        assert not w.veo._runtime.owned._tasks, "nothing waits for it any more"
+        assert not w.veo._engine.runtime.owned._tasks, "nothing waits for it any more"
 
 
 class Deaf(LocalLimiter):
@@ -204,7 +204,7 @@ async def test_a_limiter_that_is_deaf_to_cancellations(world):
                 await waiting
         limiter.answer.set()
         async with asyncio.timeout(DEADLINE):
-            while w.veo._runtime.owned._tasks:
+            while w.veo._engine.runtime.owned._tasks:
                 await asyncio.sleep(0.01)
         assert not w.sim.ledger.posts
 
@@ -247,7 +247,7 @@ async def test_a_shared_limiter_that_never_answers(world, step):
 def hung_disk(veo: VeoClient) -> Iterator[None]:
     """Occupy the threads that write files, as a disk does that does not answer."""
     awake = threading.Event()
-    executor = veo._runtime.executor
+    executor = veo._engine.runtime.executor
     for _ in range(executor._max_workers):
         executor.submit(awake.wait)
     try:
@@ -326,7 +326,7 @@ async def test_a_cancelled_close_is_done_before_it_says_so(busy, until, cancels)
         with pytest.raises(asyncio.CancelledError):
             await closing
         assert (await submit).id, "its answer came all the same"
-        assert w.veo._runtime.transport._api.closed
+        assert w.veo._engine.runtime.transport._api.closed
 
 
 async def test_a_close_that_is_cut_off_by_a_timeout_is_done_all_the_same(busy, until):

@@ -187,7 +187,7 @@ async def test_a_client_that_was_not_closed_says_so():
         connector = aiohttp.TCPConnector()
         veo = VeoClient(sim.api_key, base_url=sim.base_url, connector=connector)
         await veo.__aenter__()
-        sessions = veo._runtime.transport
+        sessions = veo._engine.runtime.transport
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             del veo
@@ -225,13 +225,13 @@ def test_another_event_loop_gets_a_typed_error():
 
     async def start() -> None:
         await other.__aenter__()
-        await other._runtime.transport.aclose()
-        other._runtime.executor.shutdown()
+        await other._engine.runtime.transport.aclose()
+        other._engine.runtime.executor.shutdown()
 
     asyncio.run(start())
     with pytest.raises(WrongLoopError, match="another event loop"):
         asyncio.run(other.status("some-id"))
-    other._is_closed = True
+    other._engine.is_closed = True
 
 
 def test_without_a_loop_it_says_so():

@@ -50,7 +50,7 @@ def names(host: UploadHost, urls: Iterable[str]) -> list[int]:
 
 def waiting(veo: VeoClient) -> int:
     """Return how many requests wait for an image."""
-    runtime = veo._runtime
+    runtime = veo._engine.runtime
     assert runtime is not None
     return sum(work.waiting for work in runtime.images._works.values())
 
@@ -576,6 +576,6 @@ async def test_wherever_a_caller_leaves_nothing_stays_open_or_half_paid(
             assert waiting(veo) == 0
         await veo.submit("the last one", image_urls=[path])
         with anyio.fail_after(20):  # a paid request whose caller left is still answered
-            while len(here.sim.ledger) * 70 != veo._settings.budget.committed:
+            while len(here.sim.ledger) * 70 != veo._engine.settings.budget.committed:
                 await asyncio.sleep(0.01)
         assert len({post.prompt for post in here.sim.ledger.posts}) == len(here.sim.ledger.posts)

@@ -204,7 +204,7 @@ async def test_a_link_that_works_is_never_exchanged(tmp_path):
     async with service.host.serving(), client_of(service.host) as veo:
         await service.download(veo, tmp_path / "v.mp4")
         # It is old, so that it is asked for again; that it lasts is seen by using it.
-        windows = veo._runtime.downloader.windows
+        windows = veo._engine.runtime.downloader.windows
         windows._received = {url: since - 3600 for url, since in windows._received.items()}
         await service.download(veo, tmp_path / "w.mp4")
     assert service.asked == ["record-info"]
@@ -299,7 +299,7 @@ async def test_what_is_remembered_of_dead_links_is_bounded(tmp_path):
     service = Lasting()
     async with service.host.serving(), client_of(service.host) as veo:
         await service.download(veo, tmp_path / "v.mp4")
-        renewer = veo._runtime.renewer
+        renewer = veo._engine.runtime.renewer
         renewer._dead = {f"{service.host.url}/{n}": True for n in range(5000)}
         renewed = await renewer.renewed(service.video(), is_dead=True)
         assert renewed.url.endswith("/temporary/2")

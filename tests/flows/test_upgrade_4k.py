@@ -29,7 +29,7 @@ TALL = {"aspect_ratio": "9:16", "seed": 12345}
 
 
 def budget(w):
-    return w.veo._settings.budget.committed
+    return w.veo._engine.settings.budget.committed
 
 
 @pytest.mark.parametrize("dialect", ["auto", "live", "spec"])

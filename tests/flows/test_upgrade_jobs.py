@@ -66,7 +66,7 @@ def charged(w):
 
 
 def budget(w):
-    return w.veo._settings.budget.committed
+    return w.veo._engine.settings.budget.committed
 
 
 async def test_it_is_created_once_however_many_ask(jobs, kind):
@@ -172,7 +172,7 @@ async def test_nothing_was_sent_where_nobody_listens(jobs, kind):
     async with VeoClient("key", **options) as veo:
         with pytest.raises(ConnectError):
             await upgrade(veo, kind, base)
-        assert veo._settings.budget.committed == 0
+        assert veo._engine.settings.budget.committed == 0
 
 
 async def test_a_conversion_that_failed_costs_nothing_and_may_be_asked_for_again(jobs):
@@ -221,7 +221,7 @@ async def test_a_caller_that_leaves_before_it_is_sent_pays_nothing(jobs, kind):
             one.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await one
-        assert not w.veo._runtime.upgrader._orders
+        assert not w.veo._engine.runtime.upgrader._orders
         assert w.sim.ledger.requests[kind] == 0
 
 

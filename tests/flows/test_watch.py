@@ -223,7 +223,7 @@ async def test_status_is_one_question_repeated_only_after_failures_that_may_pass
     async with world(poll=poll) as w:
         task = await w.veo.submit("a prompt")
         async with VeoClient(
-            w.sim.api_key, base_url=w.sim.base_url, retry=w.veo._settings.retry
+            w.sim.api_key, base_url=w.sim.base_url, retry=w.veo._engine.settings.retry
         ) as other:
             assert (await other.status(task)).status is TaskStatus.GENERATING
             assert other.statistics().requests == 1
@@ -321,7 +321,7 @@ async def test_the_window_of_a_link_starts_when_the_link_is_received(world):
     async with world() as w:
         video = await w.veo.generate("a prompt")
         received = asyncio.get_running_loop().time()
-        windows = w.veo._runtime.downloader.windows
+        windows = w.veo._engine.runtime.downloader.windows
         assert windows.deadline(video.url, received + 600) <= received + 1200
 
 

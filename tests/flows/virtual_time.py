@@ -446,8 +446,8 @@ async def _a_day(
         limiter=book,
         on_event=book.observe,
     )
-    veo._runtime = Runtime.start(
-        veo._settings, transport=transport, chance=random.Random(seed).random
+    veo._engine.runtime = Runtime.start(
+        veo._engine.settings, transport=transport, chance=random.Random(seed).random
     )
     async with veo, veo.batch(prompts(), directory=folder, prices=SPEC) as batch:
         loop.call_at(book.until, batch.stop)

@@ -269,7 +269,7 @@ async def test_statistics_of_an_event_may_be_asked_for_in_another_thread(world):
 
 async def test_without_an_observer_all_goes_on(world):
     async with world(on_event=None) as w:
-        assert not w.veo._settings.emitter.is_heard
+        assert not w.veo._engine.settings.emitter.is_heard
         await w.veo.generate("a prompt")
 
 
