@@ -25,6 +25,7 @@ MAX_FRAMES: Final = 2  # spec: Parameters; first and last frame
 MAX_REFERENCES: Final = 3  # live document 2.2; the spec knows 2
 CLIP_SECONDS: Final = 8  # live document 2.12, Clip length; the spec's sample says 10
 EXTENSION_SECONDS: Final = 7  # live document 5: clients say 7 or 8
+LONGEST_FILM: Final = 3600  # seconds; no rule of the service: hundreds of paid tasks, and no slip
 IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp")  # spec: Specs; live document 2.2
 
 
@@ -164,13 +165,17 @@ def local_images(images: Iterable[str]) -> tuple[str, ...]:
 
 def _extend_to(field: str, value: object) -> float | tuple[str, ...]:
     if isinstance(value, int | float) and not isinstance(value, bool):
-        if math.isfinite(value) and value > 0:
+        if 0 < value <= LONGEST_FILM:
             return value
     elif _is_list(value):
         prompts = tuple(_prompt(field, member) for member in value)
         if prompts:
             return prompts
-    raise _refuse(field, value, "give the seconds of the whole film, or a list of prompts")
+    raise _refuse(
+        field,
+        value,
+        f"give the seconds of the whole film, {LONGEST_FILM} at most, or a list of prompts",
+    )
 
 
 def _flag(field: str, value: object) -> bool:
@@ -286,7 +291,8 @@ class VideoRequest:
         extend_to: What makes it a longer film, one paid task after the other (live service only):
             the prompts of the extensions, or the seconds of the whole film, whose extensions then
             have its own prompt.
-        extra: Further fields of the request's JSON body.
+        extra: Further fields of the request's JSON body, as they are; `enableFallback`, which the
+            service advises against (live document 2.2), is spelled as the dialect has it.
 
     Raises:
         InvalidRequestError: A field breaks the service's rules; its `field` names it.

@@ -182,6 +182,7 @@ class Runtime:
             gate=settings.gate,
             chance=chance,
             owned=owned,
+            home=home,
         )
         made = cls(
             api=api,

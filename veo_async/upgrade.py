@@ -4,6 +4,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from copy import copy
 from typing import Final, TypeAlias
 
@@ -22,7 +23,7 @@ from veo_async.errors import (
 )
 from veo_async.limits import PaceGate
 from veo_async.models import Resolution, Video
-from veo_async.ownership import OwnedTasks
+from veo_async.ownership import Home, OwnedTasks, finished
 from veo_async.prices import Prices
 from veo_async.protocol import codec, polling, remedies, retry
 from veo_async.protocol.envelope import no_such_call
@@ -104,6 +105,7 @@ class Upgrader:
         gate: PaceGate,
         chance: Callable[[], float],
         owned: OwnedTasks,
+        home: Home,
     ) -> None:
         self._api = api
         self._poll = poll
@@ -112,6 +114,7 @@ class Upgrader:
         self._gate = gate
         self._chance = chance
         self._owned = owned
+        self._home = home
         self._orders: dict[_Key, _Order] = {}
         self._begun: set[_Key] = set()
 
@@ -128,11 +131,12 @@ class Upgrader:
             SubmitUncertainError: The answer to its creation was lost, where it is such a task.
             NotFoundError: The service does not know the video, or has no such conversion.
             APIError: The service refuses to convert.
+            ClientClosedError: The client was closed. Where the conversion is a task of its own that
+                this client created, it bears the id of that.
         """
         try:
             if self._api.has_paid_upgrades(kind.resolution):
-                order = await self._ordered(kind, base)
-                return await self._until_ready(kind, base, lambda: self._made_by(order, kind, base))
+                return await self._paid(kind, base)
             return await self._until_ready(
                 kind, base, lambda: self._api.upgrade(base, kind.resolution)
             )
@@ -209,6 +213,15 @@ class Upgrader:
 
     # --- where a conversion is a paid task of its own
 
+    async def _paid(self, kind: Upgrade, base: Video) -> Video:
+        order = await self._ordered(kind, base)
+        try:
+            return await self._until_ready(kind, base, lambda: self._made_by(order, kind, base))
+        except asyncio.CancelledError:
+            if self._home.is_closed:
+                raise _left(kind, base, order) from None
+            raise
+
     async def _made_by(self, order: _Order, kind: Upgrade, base: Video) -> Video | None:
         task_id = order.task_id or ""
         try:
@@ -238,19 +251,23 @@ class Upgrader:
         order.waiting += 1
         try:
             await asyncio.wait({order.work})
+        except asyncio.CancelledError:
+            if not (self._home.is_closed and order.has_left):
+                raise
+            # A client that closes waits for the answer, and whoever asks has to hear of it.
+            with suppress(asyncio.CancelledError, VeoError):
+                await finished(order.work)
         finally:
             order.waiting -= 1
             if not (order.waiting or order.has_left or order.work.done()):
                 order.work.cancel()
                 self._forget(kind, base, order)
-        if order.work.cancelled():
-            raise ClientClosedError(
-                "the client was closed while this was under way; use a client that is open",
-                task_id=base.task_id,
-            )
-        failure = order.work.exception()
+        is_over = order.work.done() and not order.work.cancelled()
+        failure = order.work.exception() if is_over else None
         if failure is not None:
             raise copy(failure)
+        if not is_over or self._home.is_closed:
+            raise _left(kind, base, order)
         return order
 
     def _known(self, kind: Upgrade, video: Video) -> _Order | None:
@@ -295,7 +312,7 @@ class Upgrader:
         order.made_at = asyncio.get_running_loop().time()
         self._begun.add(key)
         _log.log(
-            logging.INFO if order.waiting else logging.WARNING,
+            logging.INFO if order.waiting and not self._home.is_closed else logging.WARNING,
             "task %s makes the %s video of task %s",
             task_id,
             kind.name,
@@ -328,6 +345,23 @@ class Upgrader:
                 order.has_left = False
                 wait = self._api.wait_after(kind.resolution, base.task_id, failures, error)
             await asyncio.sleep(wait)
+
+
+def _left(kind: Upgrade, base: Video, order: _Order) -> VeoError:
+    """Return the error of a conversion that a closed client left behind."""
+    if order.task_id is not None:
+        return ClientClosedError(
+            f"the client was closed, and the {kind.name} upgrade of task {base.task_id} goes on at"
+            f" the service as task {order.task_id}, which is paid; attach to that one with"
+            " veo.task(id) of an open client",
+            task_id=order.task_id,
+        )
+    if order.has_left:
+        return _uncertain(kind, base, "the client was closed while it was awaited")
+    return ClientClosedError(
+        "the client was closed while this was under way; use a client that is open",
+        task_id=base.task_id,
+    )
 
 
 def _uncertain(kind: Upgrade, base: Video, reason: str) -> SubmitUncertainError:

@@ -66,6 +66,7 @@ def _no_file(field: str, called: str, error: Exception) -> InvalidRequestError:
 
 
 def changed(field: str, called: str) -> InvalidRequestError:
+    """Return the error for a file that is another one by now."""
     return refusal(
         field, called, "changed while it was read", "upload it again once nobody writes to it"
     )

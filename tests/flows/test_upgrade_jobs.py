@@ -254,10 +254,36 @@ async def test_a_client_that_closes_waits_for_the_answer(jobs, kind, until, capl
         asking = asyncio.create_task(upgrade(w.veo, kind, base))
         await until(lambda: w.sim.ledger.requests[kind] == 1)
         await w.veo.aclose()
-        with pytest.raises(ClientClosedError):
+        with pytest.raises(ClientClosedError, match=r"which is paid; attach to that one") as told:
             await asking
         made = w.sim.ledger[-1].task_id
+        assert told.value.task_id == made
         assert f"task {made} makes the" in caplog.text, "the paid id is told"
+
+
+async def test_a_client_that_closes_while_one_is_made_says_which_task_makes_it(jobs, kind, until):
+    async with jobs(sim=SLOW) as w:
+        base = await w.veo.generate("a prompt")
+        asking = [asyncio.create_task(upgrade(w.veo, kind, base)) for _ in range(2)]
+        await until(lambda: charged(w)[1:] == [kind])
+        asked = w.sim.ledger.requests["record-info"]
+        await until(lambda: w.sim.ledger.requests["record-info"] > asked)
+        await w.veo.aclose()
+        for one in asking:
+            with pytest.raises(ClientClosedError) as told:
+                await one
+            assert told.value.task_id == w.sim.ledger[-1].task_id
+
+
+async def test_a_refusal_that_comes_while_a_client_closes_is_told_as_one(jobs, kind, until):
+    faults = [f"{kind}:delay=30", f"{kind}:status=422:text=No such luck"]
+    async with jobs(sim=QUICK | {"faults": faults}) as w:
+        base = await w.veo.generate("a prompt")
+        asking = asyncio.create_task(upgrade(w.veo, kind, base))
+        await until(lambda: w.sim.ledger.requests[kind] == 1)
+        await w.veo.aclose()
+        with pytest.raises(ValidationError, match="No such luck"):
+            await asking
 
 
 async def test_a_client_that_cannot_wait_says_what_may_be_paid(jobs, kind, until, caplog):
@@ -267,7 +293,7 @@ async def test_a_client_that_cannot_wait_says_what_may_be_paid(jobs, kind, until
         asking = asyncio.create_task(upgrade(w.veo, kind, base))
         await until(lambda: w.sim.ledger.requests[kind] == 1)
         await w.veo.aclose()
-        with pytest.raises(ClientClosedError):
+        with pytest.raises(SubmitUncertainError, match=r"veo\.task\(id\)"):
             await asking
         assert "was lost (the client was closed" in caplog.text
 

@@ -113,6 +113,28 @@ def test_what_is_no_prompt_is_refused(prompt: Any) -> None:
     assert refusal(prompt).field == "prompt"
 
 
+@pytest.mark.parametrize("length", [0.1, 8, 30, 3600, ["x"], ("x" * 1000, "y")])
+def test_a_film_has_a_length_or_the_prompts_of_its_extensions(length: Any) -> None:
+    request = made(extend_to=length)
+    assert request.extend_to == (tuple(length) if isinstance(length, list) else length)
+    assert request.evolve(seed=12345).extensions == request.extensions
+
+
+@pytest.mark.parametrize(
+    "length",
+    [
+        *(0, -1, float("nan"), float("inf"), -float("inf"), True, "30", b"30"),
+        pytest.param(3601, id="more-than-an-hour"),
+        pytest.param(10**12, id="more-prompts-than-there-is-memory"),
+        pytest.param(1e300, id="more-prompts-than-a-tuple-holds"),
+        pytest.param(10**400, id="no-float"),
+        *([], [""], ["x" * 1001], [None], [["x"]], {"x"}, {"x": "y"}, ["\ud800"]),
+    ],
+)
+def test_what_is_no_film_is_refused_before_it_is_counted(length: Any) -> None:
+    assert refusal(extend_to=length).field == "extend_to"
+
+
 GOOD_URLS = [
     "https://example.com/a.png",
     "http://example.com",

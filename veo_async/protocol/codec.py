@@ -176,7 +176,8 @@ def read_generate(response: HttpResponse, base_id: str | None = None) -> str:
         raise unexpected(envelope, f"no task id in the create's answer {quoted(response.body)}")
     if says(envelope, dialect.RUNNING_WORDS) and envelope.code == _STILL_GENERATING:
         # What a 400 means in the spec. It does not say which task is running: it may be this one.
-        text = f"the service answered 400 to a create: {envelope.message}; look for its task"
+        words = envelope.message.rstrip(".")
+        text = f"the service answered 400 to a create: {words}; look for its task"
         raise error(ServerError, text, envelope, None)
     raise error_of(envelope)
 

@@ -115,7 +115,8 @@ def read_upload(response: HttpResponse) -> str:
 def _error(kind: type[APIError], envelope: Envelope, remedy: str) -> APIError:
     status = f", HTTP {envelope.http_status}" if envelope.http_status != envelope.code else ""
     return kind(
-        f"the service answered {envelope.code}{status} to an upload: {envelope.message}; {remedy}",
+        f"the service answered {envelope.code}{status} to an upload:"
+        f" {envelope.message.rstrip('.')}; {remedy}",
         message=envelope.message,
         code=envelope.code,
         http_status=envelope.http_status,
