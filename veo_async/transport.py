@@ -315,10 +315,10 @@ class Transport:
             ) as response,
         ):
             with self._woken(response.content):
-                answer = (await _bounded(response)).decode("latin-1")
+                answer = await _bounded(response)
             return HttpResponse(
                 status=response.status,
-                body=self._hidden(answer).encode("latin-1"),
+                body=answer.replace(self._secret.encode(), b"***") if self._secret else answer,
                 retry_after=retry_after(response.headers.get("Retry-After"), datetime.now(UTC)),
                 service_id=self._service_id(response.headers),
             )
@@ -332,8 +332,13 @@ class Transport:
 
     def _hidden(self, text: str) -> str:
         """Return a text of the other side without the key, which some hosts repeat in errors."""
+        return text.replace(self._secret, "***") if self._secret else text
+
+    @property
+    def _secret(self) -> str:
+        """The key, where it is long enough to be nothing else."""
         secret = self._key.bearer().removeprefix("Bearer ")
-        return text if len(secret) < _SHORTEST_SECRET else text.replace(secret, "***")
+        return "" if len(secret) < _SHORTEST_SECRET else secret
 
     @asynccontextmanager
     async def fetch(self, url: str, headers: Mapping[str, str]) -> AsyncGenerator[Stream]:

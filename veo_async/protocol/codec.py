@@ -276,7 +276,9 @@ def _line(data: JSONObject, places: tuple[dialect.Place, ...]) -> str | None:
 def _links(data: JSONObject) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for place in dialect.VIDEO_URLS:
-        found.update(dict.fromkeys(reading.as_urls(reading.find(data, (place,)))))
+        value = reading.find(data, (place,))
+        if value is not None:
+            found.update(dict.fromkeys(reading.as_urls(value)))
     return tuple(found)
 
 

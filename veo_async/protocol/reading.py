@@ -1,7 +1,7 @@
 """Tolerant readers of JSON that someone else wrote. None of them raises."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from math import isfinite
@@ -15,6 +15,7 @@ __all__: list[str] = []
 _LONGEST_ID = 256
 _LARGEST_INT = 10**18  # what is larger fits no database, and is no code of any service
 _UNREADABLE = "\N{REPLACEMENT CHARACTER}"
+_DECODER = json.JSONDecoder(strict=False)  # made once, which `loads` does for every answer
 _MILLISECONDS_FROM = 1e11  # a smaller number of milliseconds would lie before March 1973
 
 
@@ -26,7 +27,7 @@ def parse(body: bytes | str) -> "JSON | Exception":
     """
     try:
         text = body.decode("utf-8-sig", errors="replace") if isinstance(body, bytes) else body
-        return cast("JSON", json.loads(text, strict=False))
+        return cast("JSON", _DECODER.decode(text))
     except (ValueError, RecursionError) as error:
         return error
 
@@ -52,7 +53,7 @@ def as_object(value: JSON) -> JSONObject:
     if isinstance(value, str) and value.lstrip().startswith("{"):
         parsed = parse(value)
         return parsed if isinstance(parsed, dict) else {}
-    return value if isinstance(value, Mapping) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def find(data: JSONObject, places: tuple[Place, ...]) -> JSON:
@@ -65,10 +66,13 @@ def find(data: JSONObject, places: tuple[Place, ...]) -> JSON:
 
 
 def _at(data: JSONObject, place: Place) -> JSON:
+    *outer, last = place
     inside = data
-    for step in place[:-1]:
+    for step in outer:
         inside = as_object(inside.get(step))
-    return inside.get(place[-1])
+        if not inside:
+            return None
+    return inside.get(last)
 
 
 def as_int(value: JSON) -> int | None:
