@@ -332,7 +332,9 @@ class VirtualTransport:
         if reply.task_id is None:
             self.refused += 1
         else:
-            ready = self.service._tasks[reply.task_id].ready
+            work = self.service._works.get(reply.task_id)
+            assert work is not None
+            ready = work.ready
             self._book.accepted(prompt, ready=ready, now=now, is_lost=fault is not None)
         return None if fault is not None else reply
 

@@ -6,7 +6,7 @@ at the same number of requests, where a finish is likely.
 """
 
 import math
-from collections import deque
+from array import array
 from collections.abc import Hashable, Sequence
 from itertools import pairwise
 from typing import Final
@@ -56,10 +56,30 @@ class _Plan:
     stretches: tuple[_Stretch, ...] = ()
 
 
+def _seconds() -> "array[float]":
+    return array("d")  # a quarter of the memory of a list
+
+
 @attrs.define
 class _Kind:
-    ends: deque[tuple[float, float]] = attrs.field(factory=lambda: deque(maxlen=REMEMBERED))
+    """What the last tasks of one kind took.
+
+    Attributes:
+        last_seen: The age at which each was last seen to run.
+        ended: The age at which its end was seen.
+        plan: What follows from that, once somebody asked.
+    """
+
+    last_seen: "array[float]" = attrs.field(factory=_seconds)
+    ended: "array[float]" = attrs.field(factory=_seconds)
     plan: _Plan | None = None
+
+    def note(self, last_seen: float, ended: float) -> None:
+        """Take in one more."""
+        for ages, age in ((self.last_seen, last_seen), (self.ended, ended)):
+            ages.append(age)
+            del ages[:-REMEMBERED]
+        self.plan = None
 
 
 class Timetable:
@@ -114,26 +134,27 @@ class Timetable:
             ended: Its age when its end was seen.
         """
         known = self._kinds.setdefault(kind, _Kind())
-        known.ends.append((last_seen, ended))
-        known.plan = None
+        known.note(last_seen, ended)
         while len(self._kinds) > KINDS:
             del self._kinds[next(iter(self._kinds))]
 
     def _plan_of(self, kind: Hashable) -> _Plan | None:
         known = self._kinds.get(kind)
-        if known is None or len(known.ends) < ENOUGH:
+        if known is None or len(known.ended) < ENOUGH:
             return None
         if known.plan is None:
-            known.plan = self._planned(known.ends)
+            known.plan = self._planned(known)
         return known.plan
 
-    def _planned(self, ends: Sequence[tuple[float, float]]) -> _Plan:
+    def _planned(self, kind: _Kind) -> _Plan:
         # It ended after it was last seen to run: that age is certain, the other one is late.
-        seen = sorted(last_seen for last_seen, _ in ends)
+        seen = sorted(kind.last_seen)
         earliest = _MARGIN * seen[int(_EARLY * len(seen))]
         if not self._policy.is_adaptive:
             return _Plan(earliest)
-        ages = sorted((last_seen + ended) / 2 for last_seen, ended in ends)
+        ages = sorted(
+            (one + other) / 2 for one, other in zip(kind.last_seen, kind.ended, strict=True)
+        )
         return _Plan(earliest, self._stretches(earliest, ages))
 
     def _stretches(self, earliest: float, ages: Sequence[float]) -> tuple[_Stretch, ...]:
