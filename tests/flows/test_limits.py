@@ -171,7 +171,10 @@ async def test_a_limiter_that_fails_does_not_stop_the_watching_of_attached_tasks
         task_id = (await w.veo.submit("a prompt")).id
         limiter = FailingLimiter(frozenset({"occupy", "release"}))
         async with VeoClient(
-            w.sim.api_key, base_url=w.sim.base_url, limiter=limiter, poll=w.veo._engine.settings.poll
+            w.sim.api_key,
+            base_url=w.sim.base_url,
+            limiter=limiter,
+            poll=w.veo._engine.settings.poll,
         ) as later:
             assert (await later.task(task_id)).task_id == task_id
 
