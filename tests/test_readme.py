@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 import veo_async
-from veo_async import Model, Resolution, VeoError, VideoRequest
+from veo_async import Model, PollPolicy, Resolution, VeoError, VideoRequest
 from veo_async.cli.pricing import price_list
 from veo_async.prices import LIVE, SPEC
+from veo_async.protocol.timetable import ENOUGH
 from veo_async.simulator import Simulator
 
 # 1 x 1 pixels.
@@ -169,6 +170,16 @@ def test_a_price_list_of_ones_own(tmp_path):
     path = tmp_path / "prices.json"
     path.write_text(match[1], encoding="utf-8")
     assert price_list(str(path)).of(VideoRequest("a")) == 55
+
+
+def test_the_polls_are_those_of_the_policy():
+    told = " ".join(README.split())
+    usual = PollPolicy()
+    assert (
+        f"asked for {usual.first_after:g} s after its submit, then every {usual.interval:g} s,"
+        f" and after the client has seen {ENOUGH} tasks of its kind"
+    ) in told
+    assert "poll=PollPolicy.adaptive()" in told
 
 
 def test_a_job_that_is_delivered_again(simulator, tmp_path):

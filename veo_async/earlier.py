@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Coroutine
 from typing import Final, TypeAlias
 
 from veo_async.entries import Entry, Orders, uncertain, wall
-from veo_async.errors import SubmitUncertainError, VeoError
+from veo_async.errors import VeoError
 from veo_async.fetching import Fetching
 from veo_async.floor import Floor
 from veo_async.jobs import Job
@@ -80,14 +80,13 @@ class Resumption:
         self._runtime.downloader.windows.note(video.url, loop.time() - age)
         return await self._fetching.fetch(entry, video)
 
-    async def lost(self, entry: Entry, why: str) -> SubmitUncertainError:
+    async def lost(self, entry: Entry, why: str) -> VeoError:
         """Write down that the answer to a job's submit was lost, and return the error for that."""
         error = uncertain(entry, entry.job.error or why)
-        entry.at_step(error)
         if entry.job.state is JobState.INTENT:
             kept = {"error_kind": type(error).__name__, "error": why}
             entry.job = await self._journal.do(JournalFile.lost, entry.job, kept)
-        return error
+        return entry.at_step(error)
 
     async def revealed(self, entry: Entry) -> BatchItem | None:
         """Bring the video of the task home that a callback names, once one does."""
@@ -112,8 +111,8 @@ class Earlier(Resumption):
         self._orders = orders
         self._floor = floor
 
-    async def take_up(self) -> tuple[set[str], list[Entry]]:
-        """Go on with it; return the keys of it all, and the jobs that are to be paid again.
+    async def take_up(self) -> tuple[dict[str, Entry], list[Entry]]:
+        """Go on with it; return all of it by its keys, and the jobs that are to be paid again.
 
         Slots first, or the service would see more tasks than it allows: those of submits whose
         answer was lost, and of tasks that run. Then the tasks, then the videos whose links die
@@ -135,7 +134,7 @@ class Earlier(Resumption):
         again: list[Entry] = []
         for entry in lost:
             again += await self._uncertain(entry)
-        return {entry.job.key for entry in entries}, again
+        return {entry.job.key: entry for entry in entries}, again
 
     def take_up_again(self, entry: Entry) -> None:
         """Ask for the task of a job whose file is gone, and bring its video home."""

@@ -43,6 +43,7 @@ class Entry:
         spent: What this run committed for it.
         is_committed: Whether a part of that is for a task that nothing is known of yet.
         ahead: How many of the tasks after that one are committed as well.
+        is_changed: Whether this run's input has another request for it, so that no more is paid.
         download: Its file, once this run has fetched it.
         video: What the service said of it in this run.
     """
@@ -56,6 +57,7 @@ class Entry:
     spent: int = 0
     is_committed: bool = False
     ahead: int = 0
+    is_changed: bool = False
     download: Download | None = None
     video: Video | None = None
 
@@ -82,7 +84,7 @@ class Entry:
         return 0 if self.request is None else max(0, steps_of(self.request) - done - 1)
 
     def at_step(self, error: VeoError) -> VeoError:
-        """Make an error say at which step of a film it came, and return it."""
+        """Return an error that says at which step of a film it came."""
         if self.request is None:
             return error
         return at_step(error, self.request, len(self.job.steps), self.job.film_id)
@@ -175,13 +177,13 @@ class Orders:
 
 def uncertain(entry: Entry, reason: str) -> SubmitUncertainError:
     """Return the error for a job whose submit got no answer."""
-    attempt = entry.job.attempt
+    attempt, step = entry.job.attempt, entry.step
     return SubmitUncertainError(
         f"the answer to a paid submit was lost ({reason}). A task may exist and be charged; it is"
         " not sent again. Look for the prompt in the account's log at https://kie.ai/logs, then"
         f" settle job {entry.job.key} with `veo-async resolve`: by its task id, or as not created",
         key="" if attempt is None else attempt.token,
-        prompt="" if entry.request is None else entry.request.prompt,
+        prompt="" if step is None else step.prompt,
     )
 
 

@@ -69,7 +69,7 @@ class Feed:
             await self._until_read()
             drafts = await pull.next(size)
             found = await self.journal.do(JournalFile.look_up, drafts)
-            done = [await self._take(one, is_taken_up=one.key in taken_up) for one in found]
+            done = [await self._take(one, taken_up.get(one.key)) for one in found]
             # While all of it turns out to be done already, more of it is looked at in one go.
             size = min(2 * size, LOOK_AHEAD) if all(done) else 1
         return pull.failure
@@ -78,17 +78,17 @@ class Feed:
         while len(self.floor.items) >= UNREAD_ITEMS and not self.floor.is_stopped:
             await self.floor.news()
 
-    async def _take(self, found: Found, *, is_taken_up: bool) -> bool:
+    async def _take(self, found: Found, taken_up: Entry | None) -> bool:
         """Do what an input needs; return whether it needed no new task."""
         draft, job = found.draft, found.job
         if draft.request is None or found.is_repeated:
             await self._reject(found)
             return True
         entry = self._entry(found, draft.request)
-        if is_taken_up and found.is_changed:
-            self._refuse_change(entry, draft.request)
-            return True
-        if is_taken_up:
+        if taken_up is not None:
+            if found.is_changed:
+                taken_up.is_changed = True
+                self._refuse_change(entry, draft.request)
             return True
         if job is None:
             await self._order(entry)

@@ -3,11 +3,20 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from copy import copy
+from typing import Final
 
 import attrs
 
 from veo_async.api import NO_SUCH_PATH, Api
-from veo_async.errors import NotFoundError, SubmitUncertainError, VeoError
+from veo_async.errors import (
+    APIError,
+    ClientClosedError,
+    NotFoundError,
+    SubmitUncertainError,
+    TaskTimeoutError,
+    VeoError,
+)
 from veo_async.models import Video
 from veo_async.prices import Budget
 from veo_async.request import ExtendRequest, PaidRequest, VideoRequest
@@ -40,10 +49,10 @@ def step_of(request: VideoRequest, done: int, film_id: str | None) -> PaidReques
         done: How many of its tasks are done.
         film_id: The last one of those.
     """
-    if not done or film_id is None:
+    if not done:
         return first_of(request)
     return ExtendRequest(
-        film_id,
+        film_id or "",  # refused; what is done is not to be paid again
         request.extensions[done - 1],
         model=request.model,
         seed=request.seed,
@@ -53,23 +62,43 @@ def step_of(request: VideoRequest, done: int, film_id: str | None) -> PaidReques
 
 
 def at_step(error: VeoError, request: VideoRequest, done: int, film_id: str | None) -> VeoError:
-    """Make an error say at which step a film ended, and what there is of it; return it."""
-    if request.extensions:
-        text = f"step {done + 1} of {steps_of(request)} of the film: {error}"
-        if film_id is not None:
-            is_settled = not isinstance(error, SubmitUncertainError)
-            text = f"{text.rstrip('.')}. {so_far(film_id, is_settled=is_settled)}"
-        error.args = (text,)
-    return error
+    """Return an error that says at which step a film ended, and what there is of it."""
+    if not request.extensions or done == steps_of(request):
+        return error
+    text = f"step {done + 1} of {steps_of(request)} of the film: {error}"
+    if film_id is not None:
+        text = f"{text.rstrip('.')}. {so_far(film_id, _unless(error, film_id))}"
+    told = copy(error).with_traceback(error.__traceback__)  # others may have met the same one
+    told.args, told.__cause__ = (text,), error.__cause__
+    return told
 
 
-def so_far(film_id: str, *, is_settled: bool = True) -> str:
-    """Return what can be done with a film that is not finished."""
+def so_far(film_id: str, unless: str | None = None) -> str:
+    """Return what can be done with a film that is not finished.
+
+    Args:
+        film_id: The last task that is done.
+        unless: What must be so before its next step may be paid again; None where it is.
+    """
     paid = f"The film so far is task {film_id}, which is paid"
     way = f"go on from it with veo.extend({film_id!r}, prompt)"
-    if is_settled:
-        return f"{paid}: download it, or {way}"
-    return f"{paid}; only where there is no task of this step, {way}"
+    return f"{paid}: download it, or {way}" if unless is None else f"{paid}; only {unless}, {way}"
+
+
+_NO_TASK: Final = "where there is no task of this step"
+
+
+def _no_video(task_id: str) -> str:
+    return f"where task {task_id} comes to nothing"
+
+
+def _unless(error: VeoError, film_id: str) -> str | None:
+    """Return what must be so before the step that ended with an error may be paid again."""
+    if isinstance(error, SubmitUncertainError):
+        return _NO_TASK
+    if isinstance(error, APIError | TaskTimeoutError | ClientClosedError):
+        return None if error.task_id in {None, film_id} else _no_video(str(error.task_id))
+    return None
 
 
 async def explained(
@@ -88,6 +117,8 @@ async def explained(
     except NotFoundError as unknown:
         return unknown, False
     except VeoError:
+        return error, False
+    if error.http_status != NO_SUCH_PATH:  # a path is missing in HTTP, one original in the envelope
         return error, False
     unable = NotFoundError(
         f"the service knows task {base} and answered 404 to its extension ({error.message}), so it"
@@ -150,8 +181,8 @@ async def filmed(
             task = await submit(step_of(request, done, film_id))
             video = await task.wait()
         except VeoError as error:
-            at_step(error, request, done, film_id)
-            raise
+            told = at_step(error, request, done, film_id)
+            raise told from told.__cause__
         except asyncio.CancelledError:
             if task is not None:
                 warn_of_orphan(task.id)
@@ -160,7 +191,7 @@ async def filmed(
                     "the caller left a film at step %d of %d. %s",
                     done + 1,
                     steps_of(request),
-                    so_far(film_id),
+                    so_far(film_id, _NO_TASK if task is None else _no_video(task.id)),
                     extra={"task_id": film_id},
                 )
             raise

@@ -68,6 +68,7 @@ class Kept:
     moment: datetime
 
     def is_fresh(self, now: float, moment: datetime) -> bool:
+        """Return whether it works, and for long enough for a task that has to wait."""
         age = (moment - self.moment).total_seconds()
         return now - self.at < UPLOAD_LIFETIME and 0 <= age < UPLOAD_LIFETIME
 

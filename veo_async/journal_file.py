@@ -372,9 +372,10 @@ class JournalFile:
         )
 
     def _forget_attempt(self, row: int, job: Job) -> None:
-        # The one that the caller means: whoever was cut off while it was told says it twice.
-        number = 0 if job.attempt is None else job.attempt.number
-        self._db.execute("DELETE FROM attempts WHERE job = ? AND number = ?", (row, number))
+        # The one that the caller means: whoever was cut off while it was told says it twice, and
+        # another one may have its number by then.
+        token = None if job.attempt is None else job.attempt.token
+        self._db.execute("DELETE FROM attempts WHERE job = ? AND token = ?", (row, token))
 
     def _free_name(self, name: str, row: int) -> str:
         """Return a name that no other job has and that nothing stands under."""

@@ -10,6 +10,7 @@ from veo_async.entries import Entry, Orders, wall
 from veo_async.errors import JournalError
 from veo_async.journal import Journal
 from veo_async.journal_file import JournalFile
+from veo_async.ownership import uncut
 from veo_async.protocol.jobs import JobState
 
 __all__: list[str] = []
@@ -63,13 +64,20 @@ class Notes:
         except asyncio.CancelledError:
             # It is written down all the same. Its caller left, or the request's own time was up,
             # after which it is sent again.
-            written = await self.journal.do(JournalFile.find, entry.job.key)
-            entry.job = entry.job if written is None else written
-            if entry.job.state is JobState.INTENT:
-                entry.job = await self.journal.do(JournalFile.turned_away, entry.job, now=wall())
+            await uncut(self._withdrawn(entry, token))  # who is closed is cancelled more than once
             raise
         if self.stop.is_stopped:
             raise asyncio.CancelledError
+
+    async def _withdrawn(self, entry: Entry, token: str) -> None:
+        """Write down that a request which was to leave did not, and not that of another worker."""
+        written = await self.journal.do(JournalFile.find, entry.job.key)
+        attempt = None if written is None else written.attempt
+        if written is None or attempt is None or attempt.token != token:
+            return
+        entry.job = written
+        if written.state is JobState.INTENT:
+            entry.job = await self.journal.do(JournalFile.turned_away, written, now=wall())
 
     async def turned_away(self, entry: Entry) -> None:
         """Write down that the service took nothing.

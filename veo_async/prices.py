@@ -44,8 +44,13 @@ class Prices:
         return max(dearest, default=0)
 
     def extension(self, model: Model) -> int:
-        """Return what an extension costs; the dearest, for a model that the list does not name."""
-        return self.extensions.get(model, max(self.extensions.values(), default=0))
+        """Return what an extension costs; the dearest, for a model that the list does not name.
+
+        A list without extensions is one without a price for them, not one that gives them away:
+        the dearer list's counts then, or a budget would be no bound.
+        """
+        known = self.extensions or DEARER.extensions
+        return known.get(model, max(known.values(), default=0))
 
     def of_film(self, request: VideoRequest) -> int:
         """Return what a request costs with all its extensions."""

@@ -53,6 +53,10 @@ __all__: list[str] = []
 
 _log = logging.getLogger("veo_async")
 _LEFT: Final = "the batch was left before it came"
+_CHANGED: Final = (
+    "the input has another request for it by now, so that no more of this one is paid; run the"
+    " batch again, which makes the new one and keeps what both begin with"
+)
 _PASSING: Final = RateLimitError | ServiceUnavailableError | ServerError | UnexpectedResponseError
 _OUT_OF_MONEY: Final = (InsufficientCreditsError, QuotaExceededError)
 
@@ -120,11 +124,9 @@ class Production:
 
     async def _begun(self, entry: Entry) -> VideoTask | BatchItem:
         """Return the next task of a job, or its item where there is none."""
-        if not entry.is_committed:  # a film of an earlier run, which the budgets did not allow
-            refusal = self._accounts.refusal(entry)
-            if refusal is not None:
-                return self._orders.unpaid(entry, refusal)
-            self._accounts.pay(entry)
+        refusal = self._unpaid(entry)
+        if refusal is not None:
+            return self._orders.unpaid(entry, refusal)
         try:
             return await self._submitted(entry)
         except SubmitUncertainError as error:
@@ -141,6 +143,18 @@ class Production:
             return await self._refused(entry, error)
         finally:
             entry.granted.set()
+
+    def _unpaid(self, entry: Entry) -> VeoError | None:
+        """See to it that the next task of a job is paid, or return why it must not be."""
+        if entry.is_changed:
+            self._accounts.take_back(entry)
+            return VeoError(_CHANGED)
+        if entry.is_committed:
+            return None
+        refusal = self._accounts.refusal(entry)  # a film that the budgets did not allow ahead
+        if refusal is None:
+            self._accounts.pay(entry)
+        return refusal
 
     async def _refused(self, entry: Entry, error: VeoError) -> BatchItem:
         """Return the item of a job that the service does not want to make, or not yet.

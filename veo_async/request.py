@@ -122,6 +122,12 @@ def _text(field: str, value: object) -> str:
     raise _refuse(field, value, "give some text, or None for none")
 
 
+def _id(field: str, value: object) -> str:
+    if isinstance(value, str) and value.strip():
+        return _encodable(field, value)
+    raise _refuse(field, value, "give the id that the service gave")
+
+
 def _is_list(value: object) -> TypeGuard[Iterable[object]]:
     # The order of frames counts, and a set has none.
     is_other = isinstance(value, str | bytes | Mapping | AbstractSet)
@@ -165,17 +171,15 @@ def local_images(images: Iterable[str]) -> tuple[str, ...]:
 
 def _extend_to(field: str, value: object) -> float | tuple[str, ...]:
     if isinstance(value, int | float) and not isinstance(value, bool):
-        if 0 < value <= LONGEST_FILM:
+        if value > LONGEST_FILM:
+            raise _refuse(field, value, f"give {LONGEST_FILM} seconds at most")
+        if value > 0:
             return value
     elif _is_list(value):
         prompts = tuple(_prompt(field, member) for member in value)
         if prompts:
             return prompts
-    raise _refuse(
-        field,
-        value,
-        f"give the seconds of the whole film, {LONGEST_FILM} at most, or a list of prompts",
-    )
+    raise _refuse(field, value, "give the seconds of the whole film, or a list of prompts")
 
 
 def _flag(field: str, value: object) -> bool:
@@ -289,8 +293,8 @@ class VideoRequest:
         resolution: `720p`, `1080p` or `4k` (live service only).
         duration: 4, 6 or 8 seconds (live service only).
         extend_to: What makes it a longer film, one paid task after the other (live service only):
-            the prompts of the extensions, or the seconds of the whole film, whose extensions then
-            have its own prompt.
+            the prompts of the extensions, or the seconds of the whole film, up to 3600, whose
+            extensions then have its own prompt.
         extra: Further fields of the request's JSON body, as they are; `enableFallback`, which the
             service advises against (live document 2.2), is spelled as the dialect has it.
 
@@ -383,7 +387,7 @@ class ExtendRequest:
 
     def __init__(self, task_id: str, prompt: str, **fields: Unpack[ExtendFields]) -> None:
         values: dict[str, Any] = {
-            "task_id": _text("task_id", task_id),
+            "task_id": _id("task_id", task_id),
             "prompt": _prompt("prompt", prompt),
             "extra": {},
         }

@@ -24,7 +24,7 @@ __all__: list[str] = []
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _NAMESPACE: Final = Path("/proc/self/ns/pid")
 _HOLDS_SLOT: Final = ", ".join(f"'{state}'" for state in sorted(HOLDS_SLOT))
-_FORGETTING: Final = frozenset({JobState.NEW, JobState.REJECTED})  # the attempt, perhaps
+_FORGETTING: Final = frozenset({JobStep.TURNED_AWAY, JobStep.REJECTED})  # the attempt, perhaps
 _CLAIM: Final = "owner, place, pid, born, lapses"
 
 
@@ -190,8 +190,9 @@ class SharedJournalFile(JournalFile):
         else:
             may_go_on = stored.state is job.state and now == was
             # Also where it was done before a connection was lost, and is done once more.
-            is_forgotten = step is not JobStep.EXTENDED and stored.state in _FORGETTING
-            is_done = stored.state is advance(job.state, step) and (now == was or is_forgotten)
+            is_done = stored.state is advance(job.state, step) and (
+                now == was or step in _FORGETTING
+            )
         if not (may_go_on or is_done):
             raise MovedError(
                 f"job {job.key} is {stored.state} by now, which somebody else has written down; ask"

@@ -170,7 +170,18 @@ def test_what_a_list_does_not_name_costs_what_the_dearer_one_says(tmp_path: Path
     same = price_list(str(path))
     assert (same.videos, same.extensions, same.dated) == (LIVE.videos, LIVE.extensions, LIVE.dated)
     for name, known in PRICES.items():
-        assert price_list(name) is known
+        given = price_list(name)
+        assert (given.name, given.videos, given.dated) == (name, known.videos, known.dated)
+
+
+def test_the_extensions_of_a_film_are_free_by_no_list(veo: Any) -> None:
+    (veo.folder / "p.txt").write_text("A boat\n", encoding="utf-8")
+    for name in PRICES:
+        request = VideoRequest("A boat", extend_to=["it sails"])
+        steps = price_list(name).of_film(request) - price_list(name).of(request)
+        assert steps == DEARER.extension(request.model)
+    words = ("batch", "p.txt", "--then", "it sails", "--dry-run", "--prices", "spec")
+    assert "at most 130 credits" in veo(*words).out
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,27 @@ def test_a_film_of_so_many_seconds(veo: Any) -> None:
     assert len(ran.json["tasks"]) == 2
 
 
+def test_a_length_that_one_video_has_is_one_task(veo: Any, serve: Serve) -> None:
+    simulator = serve(dialect="live", **QUICK)
+    ran = veo.at(simulator)("generate", "A cat", "--extend-to", 8, "--no-wait", *SPEED)
+    assert ran.code == 0, ran.err
+    assert kinds(simulator) == [("generate", "A cat")]
+
+
+def test_a_prompt_extends_several_times(veo: Any, serve: Serve) -> None:
+    simulator = serve(dialect="live", **QUICK)
+    program = veo.at(simulator)
+    base = program("generate", "A cat", "--no-wait", *SPEED).out.strip()
+    words = ("extend", base, "it sails", "--times", 2, "--then", "it sinks")
+    assert program(*words, "--max-credits", 179).code == 4
+    assert program("extend", base, "it sails", "--times", 2, "--no-wait").code == 2
+    for times in (0, 515):
+        assert program("extend", base, "it sails", "--times", times).code == 2
+    ran = program(*words, *SPEED, "-o", "f.mp4")
+    assert (ran.code, ran.out) == (0, "f.mp4\n"), ran.err
+    assert [prompt for _, prompt in kinds(simulator)[1:]] == ["it sails", "it sails", "it sinks"]
+
+
 def test_a_task_is_extended(veo: Any, serve: Serve) -> None:
     simulator = serve(dialect="live", **QUICK)
     program = veo.at(simulator)
@@ -220,6 +241,16 @@ def test_a_batch_of_films_is_priced_and_made(veo: Any, serve: Serve) -> None:
     assert kinds(simulator)[6:] == [("generate", "A boat"), ("extend", "it sails")]
 
 
+def test_the_step_whose_answer_was_lost_is_the_one_to_look_for(veo: Any, serve: Serve) -> None:
+    simulator = serve(dialect="live", **QUICK, faults=["extend:lose_answer:match=it goes"])
+    program = veo.at(simulator)
+    (veo.folder / "f.csv").write_text("prompt,extend_to\nA cat,it sits | it goes\n")
+    assert program("batch", "f.csv", *SPEED).code != 0
+    listed = program("jobs", "videos", "--unknown").out
+    assert "it goes" in listed
+    assert "A cat" not in listed
+
+
 # --- what is known in between
 
 
@@ -245,6 +276,14 @@ def test_the_trail_knows_what_is_left_of_a_film() -> None:
     assert trail.resume() == "veo-async wait three -o f.mp4"
     assert trail.fallback() is None
     assert trail.tasks == ["one", "two", "three"]
+
+
+def test_a_long_film_of_one_prompt_goes_on_by_a_short_command() -> None:
+    trail = Trail(task_id="one", film=Film(["a"] * 500))
+    assert trail.resume() == "veo-async extend one a --times 500"
+    trail = Trail(task_id="one", film=Film(["a", "a", "b", "b"], ("--seed", "12345")))
+    words = "veo-async extend one a --seed 12345 --times 2 --then b --then b"
+    assert trail.resume() == words
 
 
 def test_an_odd_id_or_prompt_is_no_option() -> None:

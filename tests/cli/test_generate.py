@@ -128,6 +128,7 @@ def test_a_file_is_replaced_unless_that_is_refused(veo: Any, serve: Serve) -> No
         (["p", "--image", "file.png"], "--image holds 'file.png', which is no JPEG"),
         (["p", "--image", "."], "--image is '.'"),
         (["p", "--extend-to", "0"], "--extend-to"),
+        (["p", "--extend-to", "3601"], "'--extend-to': 3601.0 is not in the range 0<x<=3600"),
         (["p", "--extend-to", "9", "--then", "q"], "--extend-to and --then exclude each other"),
         (["p", "--then", " "], "--then is empty"),
         (["p", "--then", "q", "--resolution", "4k"], "--then does not go with resolution 4k"),

@@ -247,6 +247,16 @@ async def test_a_task_that_is_unknown_is_not_mistaken_for_a_call_that_is(world, 
         assert not w.sim.ledger.charges
 
 
+async def test_an_original_that_is_missing_to_one_extension_does_not_mean_that_none_is_made(world):
+    async with world(sim=LIVE) as w:
+        base = await w.veo.generate("a boat")
+        w.sim.add_fault("extend:status=404:http=200:text=Original task not found:times=1")
+        with pytest.raises(NotFoundError, match="Original task not found") as caught:
+            await w.veo.extend(base, "the river")
+        assert "has no such call" not in str(caught.value)
+        assert (await w.veo.extend(base, "the river")).request is not None
+
+
 async def test_a_service_that_cannot_be_asked_what_it_meant_is_taken_at_its_word(world):
     async with world(sim={"time_scale": 1000}) as w:
         base = await w.veo.generate("a boat")

@@ -2,17 +2,19 @@
 
 import asyncio
 import json
+import sqlite3
 from collections import Counter
 from contextlib import closing
 from typing import Any
 
 import pytest
+from aiohttp import ClientSession
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.flows import batches
+from tests.flows import batches, uploads
 from tests.flows.batches import charges, jobs, service, videos
-from tests.flows.receivers import on_aiohttp
+from tests.flows.receivers import enveloped, on_aiohttp, post
 from veo_async import (
     BudgetExceededError,
     ClientClosedError,
@@ -29,6 +31,8 @@ from veo_async import (
     SubmitUncertainError,
     TaskFailedError,
     TaskSubmitted,
+    TaskTimeoutError,
+    Timeouts,
     ValidationError,
     VeoClient,
     VideoRequest,
@@ -232,6 +236,7 @@ async def test_who_leaves_a_film_is_told_of_its_tasks_and_spends_no_more(world, 
         one, two = (charge.task_id for charge in w.sim.ledger)
         assert f"task {two} goes on" in caplog.text
         assert "step 2 of 3" in caplog.text
+        assert f"only where task {two} comes to nothing" in caplog.text, "or it is paid twice"
         assert f"veo.extend({one!r}, prompt)" in caplog.text
         # The third step is free again.
         await w.veo.extend(one, "other")
@@ -248,6 +253,16 @@ async def test_a_client_that_is_closed_under_a_film_says_what_is_paid(world, unt
             await film
         told_of(caught.value, 2, w.sim.ledger[0].task_id)
         assert caught.value.task_id == w.sim.ledger[1].task_id
+        assert f"only where task {caught.value.task_id} comes to nothing" in str(caught.value)
+
+
+async def test_a_step_that_takes_too_long_may_still_end_and_is_not_to_be_paid_again(world):
+    times = Timeouts(response=5.0, stall=2.0, close=2.0, task=0.5)
+    async with world(**ASKING, sim=SERVICE, timeouts=times) as w:
+        with pytest.raises(TaskTimeoutError) as caught:
+            await w.veo.generate("one", extend_to=["two [stuck]", "three"])
+        told_of(caught.value, 2, w.sim.ledger[0].task_id)
+        assert f"only where task {w.sim.ledger[1].task_id} comes to nothing" in str(caught.value)
 
 
 # --- batches
@@ -311,6 +326,51 @@ async def test_a_file_that_was_deleted_is_fetched_again_and_no_step_is_paid(tmp_
         assert path.read_bytes() == content
         assert paid(sim) == STEPS
         assert again.run.batch.report.credits_spent == 0
+
+
+async def test_a_film_that_the_service_has_deleted_is_no_film_that_lacks_a_step(tmp_path):
+    async with live() as sim:
+        (first,) = await ran(sim, [FILM], tmp_path)
+        assert first.path is not None
+    first.path.unlink()
+    async with live() as other:  # which knows nothing of it
+        for days in (15, 0):
+            with closing(sqlite3.connect(tmp_path / JOURNAL_NAME)) as journal, journal:
+                journal.execute(
+                    "UPDATE attempts SET submitted_at = submitted_at - ?", (days * 24 * 3600,)
+                )
+            (item,) = await ran(other, [FILM], tmp_path)
+            assert (item.outcome, item.task_id) == (Outcome.FAILED, first.task_id)
+            assert isinstance(item.error, NotFoundError)
+            assert "of the film" not in str(item.error), "it has all of its steps"
+            assert "film so far" not in str(item.error)
+        assert jobs(tmp_path)["film"].state is JobState.EXPIRED
+        async with client_of(other) as veo:
+            with pytest.raises(NotFoundError) as caught:
+                await veo.run_job("film", directory=tmp_path)
+            assert "of the film" not in str(caught.value)
+        assert not other.ledger.posts
+
+
+async def test_each_film_of_one_image_that_is_refused_tells_of_itself(tmp_path):
+    """One upload serves all of them, and so does its error."""
+    images = [uploads.image(tmp_path / "boat.png")]
+    films = {"long": ["two", "three"], "short": ["two"], "single": None}
+    host = uploads.UploadHost(script=[uploads.refusing(400)])
+    async with host.serving(), live() as sim, client_of(sim, upload_url=host.url) as veo:
+        errors = await asyncio.gather(
+            *(
+                veo.generate(prompt, extend_to=more, image_urls=images)
+                for prompt, more in films.items()
+            ),
+            return_exceptions=True,
+        )
+        assert host.requests == 1
+        assert not sim.ledger.posts
+    long, short, single = errors
+    told_of(long, 1, None)
+    told_of(short, 1, None, of=2)
+    assert "of the film" not in str(single)
 
 
 async def stopped_at(sim: Simulator, folder: Any, step: int, until: Any, **options: Any) -> Any:
@@ -381,6 +441,8 @@ async def test_a_lost_answer_is_uncertain_at_its_step_until_somebody_says_what_i
         (item,) = first
         assert (item.outcome, item.attempts) == (Outcome.UNCERTAIN, step)
         told_of(item.error, step, ids(sim)[STEPS[step - 2]] if step > 1 else None)
+        assert isinstance(item.error, SubmitUncertainError)
+        assert item.error.prompt == prompt, "what to look for in the account's log"
         report = first.run.batch.report
         assert (report.credits_spent, report.credits_uncertain) == (step * PRICE, PRICE)
         assert (await ran(sim, [FILM], tmp_path)).outcomes == {"uncertain": 1}
@@ -498,6 +560,45 @@ async def test_a_callback_names_the_step_whose_answer_was_lost_and_the_film_goes
         assert done.run.batch.report.credits_uncertain == 0
 
 
+async def test_a_callback_that_names_an_earlier_step_settles_no_lost_answer(tmp_path, until):
+    receiver = WebhookReceiver()
+    times = Timeouts(response=0.5, stall=2.0, close=2.0, uncertain=0.5)
+    async with on_aiohttp(receiver) as prefix, live() as sim, ClientSession() as session:
+        sim.add_fault("extend:reset_before:times=1")
+        client = {"webhooks": receiver, "callback_url": prefix, "timeouts": times}
+        async with running(sim, [FILM], tmp_path, client=client) as run:
+            await until(lambda: run.count(SubmitFailed) == 1)
+            first, lost = jobs(tmp_path)["film"].attempts
+            for token in (lost.token, first.token, lost.token):
+                told = enveloped(first.task_id or "")
+                await post(session, f"{prefix}/{token}", told)
+            (item,) = [item async for item in run.batch]
+        assert item.outcome is Outcome.UNCERTAIN
+        assert jobs(tmp_path)["film"].attempts == (first, lost)
+        assert paid(sim) == ["one"]
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+async def test_a_step_that_may_be_paid_again_is_so_where_that_is_allowed_and_reached(
+    tmp_path, step
+):
+    call = "generate" if step == 1 else "extend"
+    options = {"prices": LIVE, "resubmit_uncertain": True}
+    async with live(faults=[f"{call}:reset_before:times=1:match={STEPS[step - 1]}"]) as sim:
+        first = await ran(sim, [FILM], tmp_path, **options)
+        assert first.outcomes == {"uncertain": 1}
+        with closing(sqlite3.connect(tmp_path / JOURNAL_NAME)) as journal, journal:
+            journal.execute("UPDATE attempts SET intent_at = intent_at - 3600")
+        short = await ran(sim, [FILM], tmp_path, **options, max_credits=4 * PRICE - 1)
+        assert short.outcomes == {"unpaid": 1}
+        assert paid(sim) == STEPS[: step - 1]
+        again = await ran(sim, [FILM], tmp_path, **options, max_credits=4 * PRICE)
+        assert again.outcomes == {"downloaded": 1}
+        assert paid(sim) == STEPS
+        assert again.run.batch.report.credits_total == 4 * PRICE, "the lost one may be paid"
+        assert again.items[0].attempts == 4
+
+
 # --- another request under the same key
 
 
@@ -532,6 +633,29 @@ async def test_of_a_changed_film_the_first_steps_that_are_the_same_are_kept(
         assert ends == [*replaced, "failed", *["success"] * len(more)]
         assert charges(tmp_path).total == sim.ledger.spent
         assert (await ran(sim, [FILM | changes], tmp_path)).outcomes == {"skipped": 1}
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+async def test_a_film_that_was_changed_under_way_pays_no_step_that_is_not_wanted(
+    tmp_path, until, retries
+):
+    changed = FILM | {"extend_to": ["two", "other"]}
+    async with live(generation_seconds=300) as sim:
+        async with running(sim, [FILM], tmp_path, prices=LIVE) as run:
+            await until(lambda: len(sim.ledger) == 1)
+            await run.batch.aclose()
+        options = {"prices": LIVE, "retries": retries, "max_credits": 4 * PRICE}
+        done = await ran(sim, [changed], tmp_path, **options)
+        assert done.outcomes == {"rejected": 1, "unpaid": 1}
+        (left,) = (item for item in done if item.outcome is Outcome.UNPAID)
+        told_of(left.error, 2, ids(sim)["one"])
+        assert "run the batch again" in str(left.error)
+        assert paid(sim) == ["one"]
+        assert done.run.batch.report.credits_spent == 0
+        again = await ran(sim, [changed], tmp_path, **options)
+        assert again.outcomes == {"downloaded": 1}
+        assert paid(sim) == ["one", "two", "other"]
+        assert again.run.batch.report.credits_total == charges(tmp_path).total == 3 * PRICE
 
 
 @pytest.mark.parametrize("changes", [{"extend_to": ["two"]}, {"extend_to": None}])

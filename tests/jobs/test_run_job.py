@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -447,6 +447,55 @@ def test_a_step_of_a_film_is_done_once_however_late_another_worker_sees_its_end(
                 one.extended(job, cost=7, now=7.0)
             assert one.find("a") == done
         assert [attempt.end for attempt in done.attempts] == ["success", "not_created", None]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        lambda file, job: file.turned_away(job, now=9.0),
+        lambda file, job: file.rejected(job, {"error_kind": "ValidationError"}, now=9.0),
+        lambda file, job: file.lost(job, {"error_kind": "SubmitUncertainError"}),
+    ],
+    ids=["turned away", "rejected", "lost"],
+)
+def test_what_is_said_of_a_submit_again_takes_no_step_from_a_film_that_went_on(
+    tmp_path: Path, told
+):
+    """As by one whose database did not answer for long enough that another worker took over."""
+    with closing(sharing(tmp_path)) as one, closing(sharing(tmp_path)) as other:
+        one.claim("a", seconds=0.0)
+        job = one.intend(new("a"), **intent("token"))
+        one.turned_away(job, now=2.0)
+        taken = other.claim("a", seconds=60).job
+        assert taken is not None
+        paid = other.accepted(other.intend(taken, **intent("next")), "veo_task_1", now=3.0)
+        done = other.extended(paid, cost=None, now=4.0)
+        assert done.film_id == "veo_task_1"
+        with suppress(MovedError):
+            told(one, job)
+        assert other.find("a") == done
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        lambda file, job: file.not_created(job, now=9.0),
+        lambda file, job: file.again(job),
+        lambda file, job: file.again(job, request_text(VideoRequest("other"))),
+    ],
+    ids=["not created", "again", "changed"],
+)
+def test_a_decision_about_a_lost_answer_is_not_one_about_the_step_after_it(tmp_path: Path, told):
+    with closing(sharing(tmp_path)) as one, closing(sharing(tmp_path)) as other:
+        one.claim("a", seconds=60)
+        job = one.intend(new("a"), **intent("token"))
+        unknown = one.lost(job, {"error_kind": "SubmitUncertainError"})
+        settled = one.not_created(unknown, now=2.0)
+        paid = one.accepted(one.intend(settled, **intent("next")), "veo_task_1", now=3.0)
+        done = one.extended(paid, cost=None, now=4.0)
+        with pytest.raises(MovedError):
+            told(other, unknown)
+        assert one.find("a") == done
 
 
 def test_an_answer_is_not_taken_for_that_of_another_submit(tmp_path: Path):

@@ -7,7 +7,7 @@ import signal
 import sys
 from typing import Any
 
-from veo_async import PollPolicy, RetryPolicy, Timeouts, VeoClient, VeoError
+from veo_async import PollPolicy, RetryPolicy, Timeouts, VeoClient, VeoError, VideoRequest
 from veo_async.integrations.processes import FileLimiter
 from veo_async.limits import LocalLimiter, TaskLimiter
 
@@ -64,9 +64,11 @@ async def deliver(job: dict[str, Any]) -> None:
         tell("ready")
 
         async def one(key: str) -> None:
+            more = [f"{key} .{step}" for step in range(1, job.get("steps", 1))]
+            wanted = VideoRequest(key, extend_to=more or None)
             async with places:
                 try:
-                    await veo.run_job(key, key, directory=job["directory"], journal=journal)
+                    await veo.run_job(key, wanted, directory=job["directory"], journal=journal)
                 except VeoError as error:
                     _log.warning("%s: %r", key, error)
 

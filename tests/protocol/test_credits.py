@@ -3,7 +3,7 @@
 import pytest
 
 from veo_async.models import JSON, Model, Resolution, TaskRecord, TaskStatus
-from veo_async.prices import Prices
+from veo_async.prices import DEARER, SPEC, Prices
 from veo_async.protocol.codec import credits_of, failure_of, may_succeed
 from veo_async.request import VideoRequest
 
@@ -92,3 +92,10 @@ def test_what_a_price_list_does_not_name_is_the_dearest_of_what_it_does() -> Non
     assert mine.of(VideoRequest("a boat")) == 60
     assert mine.of(VideoRequest("a boat", resolution="4k")) == 65, "0 would be no bound"
     assert mine.of(VideoRequest("a boat", model="veo3", resolution="1080p")) == 250
+
+
+@pytest.mark.parametrize("model", Model)
+def test_a_list_without_extensions_gives_none_away(model: Model) -> None:
+    film = VideoRequest("a boat", model=model, extend_to=["the river", "the sea"])
+    assert SPEC.of_film(film) == SPEC.of(film) + 2 * DEARER.extension(model)
+    assert DEARER.extension(model) > 0

@@ -119,6 +119,8 @@ def generate(
     prompt = _from_stdin(common) if prompt == "-" else prompt
     request = VideoRequest(prompt, **film_of(fields, then))
     steps = request.extensions
+    if not steps:  # a length that one video has
+        request = request.evolve(extend_to=None)
     _check_wait(is_awaited=is_awaited, is_more=bool(steps or upgrade))
     target = Target(output=output, may_replace=may_replace, is_wanted=is_wanted)
     errand = Errand(
@@ -149,6 +151,7 @@ def extend(
     task_id: str,
     prompt: str,
     then: tuple[str, ...],
+    times: int,
     upgrade: str | None,
     max_credits: int | None,
     timeout: float | None,
@@ -165,9 +168,10 @@ def extend(
     extended again: each --then is one more. PROMPT - reads it from stdin.
     """
     check_then(then)
-    steps = (_from_stdin(common) if prompt == "-" else prompt, *then)
+    first = _from_stdin(common) if prompt == "-" else prompt
+    steps = (*(first,) * times, *then)
     requests = [ExtendRequest(task_id, step, **fields) for step in steps]
-    _check_wait(is_awaited=is_awaited, is_more=bool(then or upgrade))
+    _check_wait(is_awaited=is_awaited, is_more=len(steps) > 1 or upgrade is not None)
     target = Target(output=output, may_replace=may_replace, is_wanted=is_wanted)
     errand = Errand(
         task_id=task_id,
@@ -188,8 +192,8 @@ def extend(
 def _check_wait(*, is_awaited: bool, is_more: bool) -> None:
     if is_more and not is_awaited:
         raise click.UsageError(
-            "--no-wait is for a single task, and --then, --extend-to and --upgrade take more; leave"
-            " one of them out"
+            "--no-wait is for a single task, and --then, --times, --extend-to and --upgrade take"
+            " more; leave one of them out"
         )
 
 

@@ -123,7 +123,11 @@ def _line(job: Job, state: JobState) -> str:
 def _prompt(job: Job) -> str:
     if job.request_text is None:
         return job.source or ""
-    prompt = json.loads(job.request_text).get("prompt", "")
+    told = json.loads(job.request_text)
+    prompts = [told.get("prompt", ""), *(told.get("extend_to") or ())]
+    # What was lost of a film is the step that it had come to.
+    step = len(job.steps) if job.state in {JobState.UNKNOWN, JobState.INTENT} else 0
+    prompt = prompts[step] if step < len(prompts) else prompts[0]
     return prompt if isinstance(prompt, str) else ""
 
 

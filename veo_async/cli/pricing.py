@@ -24,13 +24,16 @@ _SHOWN: Final = "`veo-async models --json` shows some"
 def price_list(given: str) -> Prices:
     """Return a price list by its name, or from a file.
 
-    What the file does not name costs what the dearer of the two lists says.
+    What it does not name costs what the dearer of the two lists says.
 
     Raises:
         ConfigurationError: There is no such list, or the file holds none.
     """
     known = PRICES.get(given)
-    return _read(shown(given), Path(given)) if known is None else known
+    if known is None:
+        return _read(shown(given), Path(given))
+    # The spec's list has no extensions, which is not to say that those of a film are free.
+    return known if known.extensions else attrs.evolve(known, extensions=DEARER.extensions)
 
 
 def listed(prices: Prices) -> dict[str, JSON]:

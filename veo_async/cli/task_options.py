@@ -16,6 +16,7 @@ from veo_async.models import (
 from veo_async.request import (
     DURATIONS,
     EXTENSION_SECONDS,
+    LONGEST_FILM,
     SEEDS,
     ExtendFields,
     RequestFields,
@@ -26,6 +27,7 @@ from veo_async.settings import Timeouts
 __all__: list[str] = []
 
 UPGRADES: Final = (str(Resolution.HD_1080P), str(Resolution.UHD_4K))
+MOST_EXTENSIONS: Final = LONGEST_FILM // EXTENSION_SECONDS  # of one command, as in a request
 
 
 def _values(kind: type[StrEnum]) -> list[str]:
@@ -139,7 +141,7 @@ REQUEST: Final = (
     _CALLBACK,
     click.option(
         "--extend-to",
-        type=click.FloatRange(0, min_open=True),
+        type=click.FloatRange(0, LONGEST_FILM, min_open=True),
         metavar="S",
         help="Extend the video to a film of so many seconds, by the same prompt; live service only."
         f" Each step adds about {EXTENSION_SECONDS} s and is paid.",
@@ -147,6 +149,13 @@ REQUEST: Final = (
     _THEN,
 )
 EXTENSION: Final = (
+    click.option(
+        "--times",
+        type=click.IntRange(1, MOST_EXTENSIONS),
+        default=1,
+        metavar="N",
+        help="How many extensions PROMPT makes, before those of --then. Each is paid. [default: 1]",
+    ),
     _THEN,
     _MODEL,
     _SEED,

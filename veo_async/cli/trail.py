@@ -138,8 +138,11 @@ class Trail:
         return self._command("wait", self.task_id) if self.is_upgrading else None
 
     def _extend(self, task_id: str, prompts: list[str]) -> str:
-        first, *more = prompts
-        words = [word for prompt in more for word in ("--then", prompt)]
+        first = prompts[0]
+        times = next((at for at, one in enumerate(prompts) if one != first), len(prompts))
+        # By the seconds of a film there may be hundreds that are the same.
+        words = ["--times", str(times)] if times > 1 else []
+        words += [word for prompt in prompts[times:] for word in ("--then", prompt)]
         if self.upgrade is not None:
             words += ["--upgrade", self.upgrade]
         options = () if self.film is None else self.film.options
