@@ -21,8 +21,10 @@ from veo_async.jobs import Job
 from veo_async.journal_file import read_journal
 from veo_async.protocol.jobs import JobState
 from veo_async.settings import PollPolicy
+from veo_async.simulator.records import Endpoint
 
 RAM_DISK = Path("/dev/shm")
+ASKED = Endpoint.RECORD_INFO
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +65,12 @@ def test_no_slot_waits_for_longer_than_a_refusal_and_its_repetition(day):
 
 def test_the_end_of_a_task_is_seen_within_a_poll(day):
     assert 0 < day.book.unseen / day.book.seen < PollPolicy().interval
+
+
+def test_what_some_tasks_took_saves_requests_for_the_next(day):
+    polls = sum(count for (where, _), count in day.transport.answers.items() if where is ASKED)
+    # From 20 s on, these tasks took 27 polls each.
+    assert polls / day.book.tasks < 18
 
 
 def test_the_service_sees_ten_tasks_and_never_one_more(day):

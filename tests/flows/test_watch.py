@@ -340,20 +340,3 @@ async def test_a_task_that_is_taken_over_is_polled_though_somebody_holds_a_handl
             sim.advance(LONG)
             await until(lambda: handle.done)
             await until(lambda: other.statistics().slots_in_use == 0)
-
-
-async def test_what_some_tasks_took_saves_requests_for_the_next():
-    async with (
-        service(generation_seconds=200) as sim,
-        VeoClient(
-            sim.api_key, base_url=sim.base_url, poll=PollPolicy(0.005, first=0.0), pace=None
-        ) as veo,
-    ):
-        polls: list[int] = []
-        for _ in range(2):
-            before = sim.ledger.requests["record-info"]
-            async with asyncio.TaskGroup() as group:
-                for number in range(30):
-                    group.create_task(veo.generate(f"boat {number}"))
-            polls.append(sim.ledger.requests["record-info"] - before)
-    assert polls[1] < polls[0] / 2
