@@ -50,9 +50,11 @@ def is_loopback(host: str) -> bool:
     if f".{host.rstrip('.')}".endswith(".localhost"):
         return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        parsed = ipaddress.ip_address(host)
     except ValueError:
         return False
+    # Python 3.13 counts ::ffff:127.0.0.1 too; no local service is called so.
+    return parsed.is_loopback and getattr(parsed, "ipv4_mapped", None) is None
 
 
 @attrs.define

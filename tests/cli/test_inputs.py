@@ -397,8 +397,9 @@ BAD_CELLS = [
     ("extend_to", "[]", f"extend_to is []; {FILM}"),
     (
         "extend_to",
-        '["a",]',
-        "extend_to is not JSON at character 6 (Expecting value); give a JSON array of prompts",
+        '["a" 5]',
+        "extend_to is not JSON at character 6 (Expecting ',' delimiter); give a JSON array of"
+        " prompts",
     ),
     (
         "image_urls",
