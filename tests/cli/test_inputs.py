@@ -398,8 +398,10 @@ BAD_CELLS = [
     (
         "extend_to",
         '["a" 5]',
-        "extend_to is not JSON at character 6 (Expecting ',' delimiter); give a JSON array of"
-        " prompts",
+        (
+            "extend_to is not JSON at character 6 (Expecting ',' delimiter); give a JSON array of"
+            " prompts"
+        ),
     ),
     (
         "image_urls",
