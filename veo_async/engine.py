@@ -280,7 +280,7 @@ class Engine:
             refuse_existing(target_of(to, id_of(video)))
         found = await self._video(video)
         work = runtime.downloader.save(
-            found, target_of(to, found.task_id), overwrite=overwrite, renew=runtime.renewed
+            found, target_of(to, found.task_id), overwrite=overwrite, renew=runtime.renewer.renewed
         )
         return await runtime.owned.call(work, may_be_withdrawn=lambda: True)
 
@@ -301,7 +301,7 @@ class Engine:
         if found is None:
             found = await self._video(video, timeout)
         async with runtime.downloader.stream(
-            found, runtime.renewed, wanted=wanted, condition=condition
+            found, runtime.renewer.renewed, wanted=wanted, condition=condition
         ) as body:
             yield body
 

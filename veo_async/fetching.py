@@ -131,7 +131,7 @@ class Fetching:
         is_whole = False
         try:
             download = await self._runtime.downloader.save(
-                video, target, overwrite=False, renew=self._runtime.renewed, started=started
+                video, target, overwrite=False, renew=self._runtime.renewer.renewed, started=started
             )
             is_whole = True
         finally:

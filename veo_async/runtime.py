@@ -25,7 +25,6 @@ from veo_async.guard import is_loopback
 from veo_async.hearing import Hearing
 from veo_async.images import Images
 from veo_async.limits import SharedTaskLimiter, settled
-from veo_async.models import Video
 from veo_async.ownership import Home, OwnedTasks
 from veo_async.protocol import callbacks, dialect
 from veo_async.renewal import Renewer
@@ -213,19 +212,6 @@ class Runtime:
         _running.add(made)
         settings.emitter.emit(ClientStarted(base_url=settings.base_url, statistics=made.statistics))
         return made
-
-    async def renewed(self, video: Video, *, is_dead: bool = False) -> Video:
-        """Return a video with a fresh link.
-
-        Args:
-            video: The video.
-            is_dead: Whether its link was seen not to work, rather than to be old.
-
-        Raises:
-            APIError: The service has none.
-            TransportError: No answer came.
-        """
-        return await self.renewer.renewed(video, is_dead=is_dead)
 
     def listen_for(self, job: Submission) -> None:
         """Wait for a callback to name the task of a submit whose answer was lost."""

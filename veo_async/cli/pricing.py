@@ -30,10 +30,7 @@ def price_list(given: str) -> Prices:
         ConfigurationError: There is no such list, or the file holds none.
     """
     known = PRICES.get(given)
-    if known is None:
-        return _read(shown(given), Path(given))
-    # The spec's list has no extensions, which is not to say that those of a film are free.
-    return known if known.extensions else attrs.evolve(known, extensions=DEARER.extensions)
+    return _read(shown(given), Path(given)) if known is None else known
 
 
 def listed(prices: Prices) -> dict[str, JSON]:
