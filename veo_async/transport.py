@@ -16,10 +16,13 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
 from socket import SOCK_STREAM, gaierror
 from typing import Final, Protocol, TypeAlias
+from urllib.parse import quote_plus
 
 import aiohttp
 import attrs
+from aiohttp import hdrs
 from aiohttp.client_reqrep import ConnectionKey
+from multidict import istr
 from yarl import URL
 
 from veo_async import guard
@@ -52,7 +55,7 @@ _log = logging.getLogger(__name__)
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 # The live service has none of its own (live 2.1), but gateways and its edge do.
-_ID_HEADERS: Final = ("X-Request-Id", "X-Trace-Id", "X-Correlation-Id", "CF-Ray")
+_ID_HEADERS: Final = tuple(map(istr, ("X-Request-Id", "X-Trace-Id", "X-Correlation-Id", "CF-Ray")))
 _LONGEST_ID: Final = 128  # a longer one is no name but a message
 _QUERY: Final = re.compile(r"(https?://[^\s?'\"<>]*)\?[^\s'\"<>]*")
 _POOL_SIZE: Final = 100
@@ -151,11 +154,34 @@ class Stream:
         return self._content.read_nowait()
 
 
-@attrs.frozen
+@attrs.define
 class _Sending:
-    """The trace's context: what to do just before the first byte leaves."""
+    """What became of a request on its way: the trace's context, too.
 
-    leaving: Leaving
+    Attributes:
+        leaving: Awaited just before the first byte leaves, if anything is.
+        is_sent: Whether a byte may have left.
+        refusals: What the application's own steps raised.
+    """
+
+    leaving: Leaving | None = None
+    is_sent: bool = False
+    refusals: list[Exception] = attrs.field(factory=list[Exception])
+
+    async def leave(self) -> None:
+        """Do what is done before the first byte leaves."""
+        try:
+            if self.leaving is not None:
+                await self.leaving()
+        except Exception as error:
+            self.refusals.append(error)
+            raise
+        self.is_sent = True
+
+    def theirs(self, error: Exception) -> Exception | None:
+        """Return what the application raised, which aiohttp may have wrapped."""
+        theirs = [one for one in self.refusals if one is error or isinstance(one, VeoError)]
+        return theirs[0].with_traceback(None) if theirs else None
 
 
 async def _on_headers(
@@ -165,7 +191,7 @@ async def _on_headers(
     # called is a request of which nothing was sent.
     sending = getattr(context, "trace_request_ctx", None)
     if isinstance(sending, _Sending):
-        await sending.leaving()
+        await sending.leave()
 
 
 _serials = itertools.count()
@@ -209,6 +235,11 @@ class Transport:
         self._own_pool = pool if connector is None else None
         trace = aiohttp.TraceConfig()
         trace.on_request_headers_sent.append(_on_headers)
+        # Made once, which every poll would do otherwise.
+        self._patience = aiohttp.ClientTimeout(
+            total=timeouts.response, sock_connect=timeouts.connect
+        )
+        self._endless = aiohttp.ClientTimeout(total=None, sock_connect=timeouts.connect)
         self._api = _session(pool)
         self._files = _session(pool, auto_decompress=False)
         self._submits = _session(
@@ -221,7 +252,7 @@ class Transport:
         Raises:
             TransportError: No whole answer came.
         """
-        return await self._call(self._api, request, None)
+        return await self._sent(self._api, request, _Sending(is_sent=True))
 
     async def call_once(self, request: HttpRequest, leaving: Leaving) -> HttpResponse:
         """Send a paid request, over a connection that was never used before.
@@ -233,7 +264,7 @@ class Transport:
         Raises:
             TransportError: No whole answer came; `request_sent` says whether a byte may have left.
         """
-        return await self._call(self._submits, request, leaving)
+        return await self._sent(self._submits, request, _Sending(leaving))
 
     async def upload(self, request: HttpRequest, body: Body) -> HttpResponse:
         """Send a body that costs nothing, piece by piece, for as long as it moves.
@@ -246,93 +277,88 @@ class Transport:
         """
         # A kept-alive connection may turn out to be closed, which only a second try would mend.
         session = self._api if body.is_repeatable else self._submits
-        return await self._call(session, request, None, body)
+        return await self._sent(session, request, _Sending(is_sent=True), body)
 
-    async def _call(
+    async def _sent(
         self,
         session: aiohttp.ClientSession,
         request: HttpRequest,
-        leaving: Leaving | None,
+        sending: _Sending,
         body: Body | None = None,
     ) -> HttpResponse:
-        sent = leaving is None
-        refusals: list[Exception] = []
-
-        async def mark_and_leave() -> None:
-            nonlocal sent
-            try:
-                if leaving is not None:
-                    await leaving()
-            except Exception as error:
-                refusals.append(error)
-                raise
-            sent = True
-
         self.requests += 1
         failure: BaseException
         try:
-            return await self._answer(session, request, _Sending(mark_and_leave), body, refusals)
+            if body is None:
+                return await self._answer(session, request, sending)
+            async with asyncio.timeout(self._timeouts.response) as patience:
+                pieces = _Pieces(body, patience, self._timeouts, sending.refusals)
+                return await self._answer(session, request, sending, pieces)
         except Exception as error:  # noqa: BLE001  # the border
-            # Of what was raised by others, aiohttp may have made an error of the wire.
-            theirs = [one for one in refusals if one is error or isinstance(one, VeoError)]
-            if theirs:
-                failure = theirs[0].with_traceback(None)
-            elif session.closed and isinstance(error, RuntimeError):
-                failure = _closed()
-            else:
-                what = f"{request.method} {request.path}"
-                failure = _mapped(error, what, sent=sent, hide=self._hidden)
+            failure = sending.theirs(error) or self._foreign(error, session, request, sending)
         except asyncio.CancelledError as error:
             failure = asyncio.CancelledError(*error.args)
         raise failure
+
+    def _foreign(
+        self,
+        error: Exception,
+        session: aiohttp.ClientSession,
+        request: HttpRequest,
+        sending: _Sending,
+    ) -> VeoError:
+        if session.closed and isinstance(error, RuntimeError):
+            return _closed()
+        what = f"{request.method} {request.path}"
+        return _mapped(error, what, sent=sending.is_sent, hide=self._hidden)
 
     async def _answer(
         self,
         session: aiohttp.ClientSession,
         request: HttpRequest,
         sending: _Sending,
-        body: Body | None,
-        refusals: list[Exception],
+        pieces: _Pieces | None = None,
     ) -> HttpResponse:
-        seconds = self._timeouts.response
-        async with (
-            asyncio.timeout(None if body is None else seconds) as patience,
-            session.request(
-                request.method,
-                URL((request.base_url or self._base_url) + request.path).with_query(request.query),
-                json=request.body,
-                data=None if body is None else _Pieces(body, patience, self._timeouts, refusals),
-                headers={
-                    "Authorization": self._key.bearer(),
-                    **({} if body is None else body.headers),
-                },
-                allow_redirects=False,
-                proxy=self._proxy,
-                timeout=aiohttp.ClientTimeout(
-                    total=seconds if body is None else None, sock_connect=self._timeouts.connect
-                ),
-                trace_request_ctx=sending,
-            ) as response,
-        ):
-            with self._woken(response.content):
+        # Not among the session's own headers, which aiohttp shows to a proxy as well.
+        headers = {"Authorization": self._key.bearer()}
+        if pieces is not None:
+            headers |= pieces.body.headers
+        async with session.request(
+            request.method,
+            (request.base_url or self._base_url) + request.path + _query(request.query),
+            json=request.body,
+            data=pieces,
+            headers=headers,
+            allow_redirects=False,
+            proxy=self._proxy,
+            timeout=self._patience if pieces is None else self._endless,
+            trace_request_ctx=sending,
+        ) as response:
+            self._reading.add(response.content)
+            try:
                 answer = await _bounded(response)
+            finally:
+                self._reading.discard(response.content)
+            secret = self._secret
+            wait = response.headers.get(hdrs.RETRY_AFTER)
             return HttpResponse(
                 status=response.status,
-                body=answer.replace(self._secret.encode(), b"***") if self._secret else answer,
-                retry_after=retry_after(response.headers.get("Retry-After"), datetime.now(UTC)),
+                body=answer.replace(secret.encode(), b"***") if secret else answer,
+                retry_after=None if wait is None else retry_after(wait, datetime.now(UTC)),
                 service_id=self._service_id(response.headers),
             )
 
     def _service_id(self, headers: Mapping[str, str]) -> str | None:
         for name in _ID_HEADERS:
-            text = headers.get(name, "")
+            text = headers.get(name)
             if text and len(text) <= _LONGEST_ID and text.isascii() and text.isprintable():
                 return self._hidden(text)
         return None
 
     def _hidden(self, text: str) -> str:
         """Return a text of the other side without the key, which some hosts repeat in errors."""
-        return text.replace(self._secret, "***") if self._secret else text
+        secret = self._secret
+        return text.replace(secret, "***") if secret else text
 
     @property
     def _secret(self) -> str:
@@ -387,7 +413,7 @@ class Transport:
                     headers={**headers, "Host": url.host_port_subcomponent or ""},
                     allow_redirects=False,
                     proxy=self._proxy,
-                    timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._timeouts.connect),
+                    timeout=self._endless,
                     server_hostname=url.raw_host,
                     read_bufsize=READ_BYTES,
                 )
@@ -509,10 +535,21 @@ def _session(
     )
 
 
+def _query(query: Mapping[str, str]) -> str:
+    text = ""
+    for name, value in query.items():
+        text += f"{'&' if text else '?'}{name}={quote_plus(value)}"
+    return text
+
+
 async def _bounded(response: aiohttp.ClientResponse) -> bytes:
     """Read a body up to the limit. The rest of a longer one is not an answer of this service."""
-    body = bytearray()
-    async for piece in response.content.iter_any():
+    content = response.content
+    first = await content.readany()
+    if content.at_eof():
+        return first[: MAX_ANSWER_BYTES + 1]
+    body = bytearray(first)
+    while piece := await content.readany():
         body += piece
         if len(body) > MAX_ANSWER_BYTES:
             response.close()

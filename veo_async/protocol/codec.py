@@ -49,6 +49,7 @@ _FIRST_SERVER_ERROR = 500
 _NO_ANSWER = 408  # live document, section 4
 _MOST_CREDITS: Final = Decimal(10) ** 18  # more is no balance, and long to write out
 _MOST_DIGITS: Final = 40
+_LINK_ROOTS: Final = frozenset(place[0] for place in dialect.VIDEO_URLS)
 
 
 # --- what goes out
@@ -133,7 +134,9 @@ def _as_json(value: object, call: Call) -> JSON:
 
 def encode_record_info(task_id: str, form: Form = dialect.AUTO) -> HttpRequest:
     """Return the call that asks for a task."""
-    return _encoded(form.record_info, {"task_id": task_id})
+    call = form.record_info
+    query = {place[-1]: task_id for place in call.fields["task_id"]}
+    return HttpRequest(method=call.method, path=call.path, query=query)
 
 
 def encode_upgrade(call: Call, task_id: str) -> HttpRequest:
@@ -253,15 +256,18 @@ def record_of(data: JSONObject, task_id: str) -> TaskRecord:
 
 def _status(data: JSONObject, urls: tuple[str, ...], error_code: int | None) -> TaskStatus:
     # The word first: a record that has it may have a number beside it that nobody documents.
-    state = reading.find(data, (dialect.STATE,))
+    state = reading.at(data, dialect.STATE)
     if isinstance(state, str) and state in dialect.STATES:
         return dialect.STATES[state]
-    flags = [reading.find(data, (place,)) for place in dialect.STATUS]
-    for number in map(reading.as_int, flags):
+    is_told = state is not None
+    for place in dialect.STATUS:
+        flag = reading.at(data, place)
+        number = None if flag is None else reading.as_int(flag)
         if number is not None and number in dialect.STATUSES:
             return dialect.STATUSES[number]
+        is_told = is_told or flag is not None
     # An unknown status must not end a paid task: it goes on being polled.
-    if any(flag is not None for flag in (*flags, state)):
+    if is_told:
         return TaskStatus.GENERATING
     if urls:
         return TaskStatus.SUCCESS
@@ -274,9 +280,11 @@ def _line(data: JSONObject, places: tuple[dialect.Place, ...]) -> str | None:
 
 
 def _links(data: JSONObject) -> tuple[str, ...]:
+    if all(data[root] is None for root in data.keys() & _LINK_ROOTS):
+        return ()
     found: dict[str, None] = {}
     for place in dialect.VIDEO_URLS:
-        value = reading.find(data, (place,))
+        value = reading.at(data, place)
         if value is not None:
             found.update(dict.fromkeys(reading.as_urls(value)))
     return tuple(found)

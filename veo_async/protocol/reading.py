@@ -15,6 +15,8 @@ __all__: list[str] = []
 _LONGEST_ID = 256
 _LARGEST_INT = 10**18  # what is larger fits no database, and is no code of any service
 _UNREADABLE = "\N{REPLACEMENT CHARACTER}"
+_BYTE_ORDER_MARK = "\ufeff"
+_SPACES = " \t\n\r"  # RFC 8259, section 2
 _DECODER = json.JSONDecoder(strict=False)  # made once, which `loads` does for every answer
 _MILLISECONDS_FROM = 1e11  # a smaller number of milliseconds would lie before March 1973
 
@@ -26,8 +28,10 @@ def parse(body: bytes | str) -> "JSON | Exception":
     a prompt, cut short by the service, must not hide a finished video.
     """
     try:
-        text = body.decode("utf-8-sig", errors="replace") if isinstance(body, bytes) else body
-        return cast("JSON", _DECODER.decode(text))
+        text = body.decode(errors="replace") if isinstance(body, bytes) else body
+        text = text.removeprefix(_BYTE_ORDER_MARK).strip(_SPACES)
+        value, end = cast("tuple[JSON, int]", _DECODER.raw_decode(text))
+        return value if end == len(text) else json.JSONDecodeError("Extra data", text, end)
     except (ValueError, RecursionError) as error:
         return error
 
@@ -59,20 +63,20 @@ def as_object(value: JSON) -> JSONObject:
 def find(data: JSONObject, places: tuple[Place, ...]) -> JSON:
     """Return the first value that is there and not null."""
     for place in places:
-        found = _at(data, place)
+        found = data.get(place[0])
+        if found is not None and len(place) > 1:
+            found = at(data, place)
         if found is not None:
             return found
     return None
 
 
-def _at(data: JSONObject, place: Place) -> JSON:
-    *outer, last = place
-    inside = data
-    for step in outer:
-        inside = as_object(inside.get(step))
-        if not inside:
-            return None
-    return inside.get(last)
+def at(data: JSONObject, place: Place) -> JSON:
+    """Return the value that is there, or None."""
+    found = data.get(place[0])
+    for step in place[1:]:
+        found = as_object(found).get(step)
+    return found
 
 
 def as_int(value: JSON) -> int | None:
@@ -92,7 +96,7 @@ def as_int(value: JSON) -> int | None:
 
 def as_float(value: JSON) -> float | None:
     """Read a finite number, also out of a string."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:
         number = float(value)
@@ -111,7 +115,9 @@ def as_line(value: JSON, most: int) -> str | None:
     if not isinstance(value, str):
         return None
     # Cut first: the rest, which may be a megabyte, is not looked at.
-    shown = "".join(c if c.isprintable() else " " for c in value[: 4 * most])
+    shown = value[: 4 * most]
+    if not shown.isprintable():
+        shown = "".join(c if c.isprintable() else " " for c in shown)
     line = " ".join(shown.split())
     return (line if len(line) <= most else line[: most - 1] + "…") or None
 
@@ -163,7 +169,9 @@ def first(value: JSON) -> JSON:
 
 def as_time(value: JSON) -> datetime | None:
     """Read a moment as UTC: ISO 8601, zone-less (taken as UTC), epoch seconds or milliseconds."""
-    number = None if isinstance(value, bool) else as_float(value)
+    if value is None or isinstance(value, bool):
+        return None
+    number = None if isinstance(value, str) and ":" in value else as_float(value)
     try:
         if number is not None:
             seconds = number / 1000 if abs(number) >= _MILLISECONDS_FROM else number
