@@ -39,6 +39,7 @@ LAYERS = [
     "protocol.slots",
     "ownership",
     "guard",
+    "inlet",
     "transport",
     "api",
     "lockfile",

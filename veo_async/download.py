@@ -223,16 +223,14 @@ class Downloader:
         await transfer.connect()
         job.held = transfer.held
         await job.part.note(transfer.held)
-        pieces: list[bytes] = []
-        gathered = 0
-        while piece := await transfer.read():
-            pieces.append(piece)
-            gathered += len(piece)
-            if gathered >= WRITE_BYTES:
-                await self._write(b"".join(pieces), transfer, job)
-                pieces.clear()
-                gathered = 0
-        await self._write(b"".join(pieces), transfer, job)
+        buffer = memoryview(bytearray(WRITE_BYTES))
+        filled = 0
+        while size := await transfer.read_into(buffer[filled:]):
+            filled += size
+            if filled == len(buffer):
+                await self._write(buffer, transfer, job)
+                filled = 0
+        await self._write(buffer[:filled], transfer, job)
         length_known = transfer.held.total is not None
         fault = job.part.verdict(length_known=length_known)
         if fault is None:
@@ -246,7 +244,7 @@ class Downloader:
             )
         )
 
-    async def _write(self, data: bytes, transfer: Transfer, job: "_Job") -> None:
+    async def _write(self, data: memoryview, transfer: Transfer, job: "_Job") -> None:
         self.bytes_downloaded += len(data)
         # An answer that was cut before its first byte may have been followed by another file's.
         await job.part.note(transfer.held)

@@ -254,7 +254,7 @@ class PartialFile:
         with self._side.open("x") as file:  # a link that someone put there is not followed
             json.dump(side, file)
 
-    async def write(self, piece: bytes) -> str | None:
+    async def write(self, piece: bytes | memoryview) -> str | None:
         """Append a piece; return why this is no MP4, once that is certain."""
         file = self._file()
         writer = aiofiles.threadpool.wrap(file, executor=self._executor)

@@ -11,6 +11,7 @@ from veo_async.errors import (
     TruncatedError,
 )
 from veo_async.protocol.mp4 import BoxWalk
+from veo_async.settings import READ_BYTES
 from veo_async.transfer import StartAgainError, Transfer
 
 __all__ = ["VideoStream"]
@@ -40,6 +41,7 @@ class VideoStream:
         self.content_type: str = _media_type(transfer.content_type)
         self._transfer = transfer
         self._received = received
+        self._buffer = memoryview(bytearray(READ_BYTES))
         self._start = transfer.held.start
         self._etag = transfer.held.etag
         self._walk = BoxWalk() if self._start == 0 and not transfer.is_beyond else None
@@ -89,9 +91,11 @@ class VideoStream:
 
     async def _next(self) -> bytes:
         try:
-            return await self._transfer.read()
+            size = await self._transfer.read_into(self._buffer)
         except StartAgainError as again:
             reason = again.reason
+        else:
+            return bytes(self._buffer[:size])
         raise reason
 
     def _check_sameness(self) -> None:

@@ -274,8 +274,8 @@ class Transfer:
         task_id = self._source.video.task_id
         await asyncio.sleep(self._api.wait_after("download", task_id, self._failures, error))
 
-    async def read(self) -> bytes:
-        """Return the next bytes, empty at the end of the file.
+    async def read_into(self, buffer: memoryview) -> int:
+        """Put the next bytes at the beginning of a buffer; return their number, 0 at the end.
 
         Raises:
             DownloadError: The rest cannot be had.
@@ -286,31 +286,31 @@ class Transfer:
             if self._stream is None:
                 break
             try:
-                piece = await self._read_in_time(self._stream)
+                size = await self._read_in_time(self._stream, buffer)
             except TransportError as error:
                 await self._cut(error)
                 continue
-            if piece:
-                return self._taken(piece)
+            if size:
+                self._take(size)
+                return size
             if self.stop is None or self.held.size == self.stop:
                 self._ended = True
                 break
             await self._cut(TransportError("the body ended early"))
         await self.aclose()
-        return b""
+        return 0
 
-    def _taken(self, piece: bytes) -> bytes:
-        size = self.held.size + len(piece)
+    def _take(self, received: int) -> None:
+        size = self.held.size + received
         most = MAX_VIDEO_BYTES if self.stop is None else self.stop
         if size > most:
             raise DownloadError(
                 f"the storage host sends more than {most} bytes; report it to the service"
             )
         self.held = attrs.evolve(self.held, size=size)
-        self._progress += len(piece)
-        return piece
+        self._progress += received
 
-    async def _read_in_time(self, stream: "Stream") -> bytes:
+    async def _read_in_time(self, stream: "Stream", buffer: memoryview) -> int:
         """Read, while the time spent waiting keeps up with the least rate.
 
         Only waiting counts: a slow disk or a slow browser behind this is not the host's fault.
@@ -319,7 +319,7 @@ class Transfer:
         began = loop.time()
         try:
             async with asyncio.timeout(self._patience):
-                piece = await stream.read()
+                size = await stream.read_into(buffer)
         except TimeoutError:
             raise TransportTimeoutError(
                 f"under {MIN_BYTES_PER_SECOND // 1024} KiB/s for {self._stall:g} s; download it"
@@ -327,11 +327,11 @@ class Transfer:
                 request_sent=True,
             ) from None
         self._patience -= loop.time() - began
-        self._quota += len(piece)
+        self._quota += size
         if self._quota >= MIN_BYTES_PER_SECOND * self._stall:
             self._patience = self._stall
             self._quota = 0.0
-        return piece
+        return size
 
     async def _cut(self, error: VeoError) -> None:
         await self.aclose()

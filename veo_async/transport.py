@@ -36,6 +36,7 @@ from veo_async.errors import (
     VeoError,
 )
 from veo_async.guard import Guard
+from veo_async.inlet import Inlet, inlet_of
 from veo_async.protocol.http import HttpRequest, HttpResponse
 from veo_async.protocol.retry import retry_after
 from veo_async.settings import (
@@ -128,12 +129,12 @@ class Stream:
 
     status: int
     headers: Mapping[str, str]
-    _content: aiohttp.StreamReader
+    _body: Inlet
     _session: aiohttp.ClientSession
     _failure: TransportError | None = None
 
-    async def read(self) -> bytes:
-        """Return the next bytes as they arrived, empty at the end.
+    async def read_into(self, buffer: memoryview) -> int:
+        """Put what arrives next at the beginning of a buffer; return its size, 0 at the end.
 
         Raises:
             ClientClosedError: The client was closed.
@@ -141,17 +142,10 @@ class Stream:
         """
         if self._failure is None and not self._session.closed:
             try:
-                return await self._content.readany()
+                return await self._body.read_into(buffer)
             except Exception as error:  # noqa: BLE001  # the border
                 self._failure = _mapped(error, "the transfer")
-            if rest := self._arrived():
-                return rest
         raise self._failure if self._failure and not self._session.closed else _closed()
-
-    def _arrived(self) -> bytes:
-        """Return what arrived before the connection broke, which aiohttp hides behind the error."""
-        self._content.set_exception(None)  # type: ignore[arg-type]
-        return self._content.read_nowait()
 
 
 @attrs.define
@@ -230,7 +224,7 @@ class Transport:
         self._timeouts = timeouts
         self._proxy = proxy
         self._shares_pool = connector is not None
-        self._reading: set[aiohttp.StreamReader] = set()
+        self._reading: set[aiohttp.StreamReader | Inlet] = set()
         pool = _connector(ssl=ssl) if connector is None else connector
         self._own_pool = pool if connector is None else None
         trace = aiohttp.TraceConfig()
@@ -375,17 +369,18 @@ class Transport:
             TransportError: No answer came.
         """
         async with await self._follow(url, headers) as response:
-            with self._woken(response.content):
-                yield Stream(response.status, response.headers, response.content, self._files)
+            body = inlet_of(response)
+            with self._woken(body):
+                yield Stream(response.status, response.headers, body, self._files)
 
     @contextmanager
-    def _woken(self, content: aiohttp.StreamReader) -> Generator[None]:
+    def _woken(self, body: Inlet) -> Generator[None]:
         """Let `aclose` wake who waits for a body, which aiohttp does not."""
-        self._reading.add(content)
+        self._reading.add(body)
         try:
             yield
         finally:
-            self._reading.discard(content)
+            self._reading.discard(body)
 
     async def _follow(self, link: str, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
         url = _parsed(link)
@@ -463,8 +458,8 @@ class Transport:
         """Close the sessions, and the pool unless it is the application's own."""
         for session in (self._submits, self._files, self._api):
             await session.close()
-        for content in self._reading:
-            content.set_exception(aiohttp.ClientConnectionError("the client was closed"))
+        for body in self._reading:
+            body.set_exception(aiohttp.ClientConnectionError("the client was closed"))
         if self._own_pool is not None:
             await self._own_pool.close()
 

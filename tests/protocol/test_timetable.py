@@ -142,7 +142,7 @@ def test_no_more_than_so_many_kinds_are_remembered():
 def test_ends_that_are_all_the_same_need_no_stretch():
     timetable = learned(Timetable(PollPolicy.adaptive()), 75.0)
     wait = timetable.first(FAST, 0.0)
-    assert wait == pytest.approx(0.9 * 74)
+    assert wait == pytest.approx(0.95 * 74)
     assert 0.5 <= timetable.next(FAST, wait, 0.0, 0.5) <= 5.0
 
 
