@@ -59,6 +59,7 @@ _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _ID_HEADERS: Final = tuple(map(istr, ("X-Request-Id", "X-Trace-Id", "X-Correlation-Id", "CF-Ray")))
 _LONGEST_ID: Final = 128  # a longer one is no name but a message
 _QUERY: Final = re.compile(r"(https?://[^\s?'\"<>]*)\?[^\s'\"<>]*")
+_PLAIN: Final = re.compile(r"[\w-]+", re.ASCII)
 _POOL_SIZE: Final = 100
 _DNS_SECONDS: Final = 60
 _SHORTEST_SECRET: Final = 16  # a shorter "key" is a word of some test, which may stand anywhere
@@ -178,6 +179,9 @@ class _Sending:
         return theirs[0].with_traceback(None) if theirs else None
 
 
+_FREE: Final = _Sending(is_sent=True)  # one for all polls, since nothing changes it
+
+
 async def _on_headers(
     _session: aiohttp.ClientSession, context: object, _params: aiohttp.TraceRequestHeadersSentParams
 ) -> None:
@@ -246,7 +250,7 @@ class Transport:
         Raises:
             TransportError: No whole answer came.
         """
-        return await self._sent(self._api, request, _Sending(is_sent=True))
+        return await self._sent(self._api, request, _FREE)
 
     async def call_once(self, request: HttpRequest, leaving: Leaving) -> HttpResponse:
         """Send a paid request, over a connection that was never used before.
@@ -533,7 +537,8 @@ def _session(
 def _query(query: Mapping[str, str]) -> str:
     text = ""
     for name, value in query.items():
-        text += f"{'&' if text else '?'}{name}={quote_plus(value)}"
+        quoted = value if _PLAIN.fullmatch(value) else quote_plus(value)
+        text += f"{'&' if text else '?'}{name}={quoted}"
     return text
 
 

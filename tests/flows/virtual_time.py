@@ -224,15 +224,16 @@ class Body:
     _seconds: float
     _transport: "VirtualTransport"
 
-    async def read(self) -> bytes:
-        """Return the next bytes, empty at the end."""
+    async def read_into(self, buffer: memoryview) -> int:
+        """Put the next bytes at the beginning of a buffer, which holds every piece."""
         for piece in self._pieces:
             await asyncio.sleep(self._seconds)
             self._transport.check()
             if piece is None:
                 raise TransportError("the transfer failed: the connection was reset; try again")
-            return piece
-        return b""
+            buffer[: len(piece)] = piece
+            return len(piece)
+        return 0
 
 
 class VirtualTransport:
