@@ -24,7 +24,7 @@ from veo_async.events import (
 from veo_async.files import PartialFile
 from veo_async.models import Download, Video
 from veo_async.protocol.ranges import Held, Span, span_of, strong_etag
-from veo_async.settings import RECENT_VIDEOS, WRITE_BYTES, RetryPolicy, Timeouts
+from veo_async.settings import DOWNLOAD_BYTES, RECENT_VIDEOS, RetryPolicy, Timeouts
 from veo_async.streaming import VideoStream
 from veo_async.transfer import Renew, Source, StartAgainError, Transfer, Windows
 
@@ -223,7 +223,7 @@ class Downloader:
         await transfer.connect()
         job.held = transfer.held
         await job.part.note(transfer.held)
-        buffer = memoryview(bytearray(WRITE_BYTES))
+        buffer = memoryview(bytearray(DOWNLOAD_BYTES))
         filled = 0
         while size := await transfer.read_into(buffer[filled:]):
             filled += size

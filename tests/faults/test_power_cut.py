@@ -15,7 +15,7 @@ from tests.faults.disk_states import Record, Verdict, cut_everywhere
 from tests.faults.kill_loop import LEFT, Nursery, job_for
 from veo_async.simulator import Simulator
 
-SIZE = 2_500_000  # three writes
+SIZE = 3_500_000  # three writes
 
 
 @pytest.fixture(scope="module")
