@@ -82,7 +82,7 @@ class Api:
                 error, "new videos", "check the base URL, and the dialect of the client"
             ) from None
 
-    async def record_info(self, task_id: str) -> TaskRecord:
+    def record_info(self, task_id: str) -> Awaitable[TaskRecord]:
         """Ask for a task, once.
 
         Raises:
@@ -90,7 +90,8 @@ class Api:
             TransportError: No answer came.
         """
         call = codec.encode_record_info(task_id, self._form)
-        return await self._asked(
+        # No coroutine of its own: nothing is asked as often.
+        return self._asked(
             call, lambda response: codec.read_record_info(response, task_id), task_id=task_id
         )
 

@@ -515,15 +515,15 @@ async def test_cancelled_submits_and_a_lost_answer_on_uvloop(world, until, anyio
 
 @uvloop
 async def test_closing_amid_a_download_on_uvloop(world, until, tmp_path, anyio_backend):
-    async with world(sim={"video_bytes": 3_000_000}) as w:
+    async with world(sim={"video_bytes": 5_000_000}) as w:
         video = await w.veo.generate("a prompt")
-        w.sim.add_fault("video:stall_at=2500000:times=1")
+        w.sim.add_fault("video:stall_at=4000000:times=1")
         loading = asyncio.create_task(w.veo.download(video, tmp_path / "x.mp4"))
-        await until(lambda: w.veo.statistics().bytes_downloaded > 2_000_000)
+        await until(lambda: w.veo.statistics().bytes_downloaded > 3_000_000)
         await w.veo.aclose()
         with pytest.raises(ClientClosedError):
             await loading
-        assert (tmp_path / "x.mp4.part").stat().st_size > 2_000_000
+        assert (tmp_path / "x.mp4.part").stat().st_size > 3_000_000
 
 
 async def test_a_wait_that_meets_aclose_ends(world):

@@ -280,7 +280,7 @@ def _line(data: JSONObject, places: tuple[dialect.Place, ...]) -> str | None:
 
 
 def _links(data: JSONObject) -> tuple[str, ...]:
-    if all(data[root] is None for root in data.keys() & _LINK_ROOTS):
+    if not any(map(data.get, _LINK_ROOTS)):
         return ()
     found: dict[str, None] = {}
     for place in dialect.VIDEO_URLS:
