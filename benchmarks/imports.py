@@ -1,62 +1,71 @@
-"""CPU seconds of an import, in a fresh interpreter each time, and those of a peer's package.
-
-The peer is installed into an environment of its own, with `pip install`.
-"""
+"""CPU seconds of an import, in a fresh interpreter each time, beside those of peers' packages."""
 
 import resource
 import statistics
 import subprocess
 import sys
-import tempfile
-import venv
-from pathlib import Path
+
+from benchmarks import measuring, peers, results
+from benchmarks.results import Bound, Results, Table
 
 ROUNDS = 21
-PEER = "fal-client"
+PEER = "import fal_client"
 
 OURS = {
-    "nothing": "pass",
+    "an interpreter that does nothing": "pass",
     "import asyncio": "import asyncio",
     "import veo_async": "import veo_async",
-    "VeoClient, VideoRequest": "from veo_async import VeoClient, VideoRequest",
-    "the same, and a client is made": "from veo_async import VeoClient; VeoClient('a-key')",
+    "from veo_async import VeoClient, VideoRequest": (
+        "from veo_async import VeoClient, VideoRequest;"
+        "import sys; assert 'aiohttp' not in sys.modules"
+    ),
+    "the same, and a client is made, which loads aiohttp": (
+        "from veo_async import VeoClient; VeoClient('a-key')"
+    ),
     "veo-async --help": "from veo_async.cli.program import run; run(['--help'])",
+}
+THEIRS = {
+    PEER: "import fal_client",
+    "import replicate": "import replicate",
+    "import aiohttp": "import aiohttp",
+    "from google import genai": "from google import genai",
+    "import openai": "import openai",
 }
 
 
-def cpu(python: str, code: str) -> float:
+def fresh(python: str, code: str) -> float:
     """Return the CPU seconds of an interpreter that runs `code`."""
 
-    def spent() -> float:
-        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return usage.ru_utime + usage.ru_stime
+    def interpreter() -> None:
+        subprocess.run([python, "-c", code], check=True, stdout=subprocess.DEVNULL)
 
-    before = spent()
-    subprocess.run([python, "-c", code], check=True, stdout=subprocess.DEVNULL)
-    return spent() - before
+    return measuring.cpu_of(interpreter, resource.RUSAGE_CHILDREN)
 
 
-def main() -> None:
-    """Measure in interleaved rounds, and print medians and spreads."""
-    with tempfile.TemporaryDirectory() as folder:
-        venv.create(folder, with_pip=True)
-        theirs = str(Path(folder, "bin", "python"))
-        subprocess.run([theirs, "-m", "pip", "install", "--quiet", PEER], check=True)
-        runs = {name: (sys.executable, code) for name, code in OURS.items()}
-        runs[PEER] = (theirs, "import fal_client")
-        figures: dict[str, list[float]] = {name: [] for name in runs}
-        for number in range(ROUNDS + 1):
-            for name, (python, code) in runs.items():
-                figure = cpu(python, code)
-                if number:  # the first round writes byte code
-                    figures[name].append(figure)
-    print(f"CPU seconds of an import, {ROUNDS} rounds")
-    peer = statistics.median(figures[PEER])
-    for name, values in figures.items():
-        median = statistics.median(values)
-        spread = f"{min(values):.3f} to {max(values):.3f}"
-        print(f"  {name:32} {median:.3f}  ({spread})  {median / peer:.2f} of {PEER}")
+def measure() -> Results:
+    """Measure in turns."""
+    runs = {name: (sys.executable, code) for name, code in OURS.items()}
+    runs |= {name: (peers.python(), code) for name, code in THEIRS.items()}
+    figures = measuring.taking_turns(
+        {name: lambda run=run: fresh(*run) for name, run in runs.items()}, ROUNDS
+    )
+    median = {name: statistics.median(values) for name, values in figures.items()}
+    rows = [
+        (f"`{name}`", measuring.spread(values, ".3f"), f"{median[name] / median[PEER]:.2f}")
+        for name, values in figures.items()
+    ]
+    bounds = [
+        Bound(f"CPU of `{name}`, parts of fal-client's", median[name] / median[PEER], 0.75)
+        for name in ("import veo_async", "from veo_async import VeoClient, VideoRequest")
+    ]
+    bounds.append(Bound("CPU seconds of `veo-async --help`", median["veo-async --help"], 0.25))
+    return Results(
+        title="Imports",
+        text=f"CPU of a fresh interpreter, {ROUNDS} rounds. Peers: {peers.versions()}.",
+        tables=[Table(("", "CPU s", f"of `{PEER}`"), rows)],
+        bounds=bounds,
+    )
 
 
 if __name__ == "__main__":
-    main()
+    results.run(measure)

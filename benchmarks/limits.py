@@ -5,11 +5,11 @@ slot to and fro; the time from a release in one to the grant in the other is rea
 own clock, which they share.
 """
 
-import argparse
 import asyncio
 import itertools
 import os
 import random
+import shutil
 import signal
 import statistics
 import subprocess
@@ -19,8 +19,11 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import attrs
 from redis.asyncio import Redis
 
+from benchmarks import measuring, results
+from benchmarks.results import Bound, Results, Table
 from tests.limits.redis_server import RedisServer
 from veo_async import FileLimiter, LocalLimiter, RedisLimiter, TaskLimiter
 
@@ -87,18 +90,21 @@ async def inside_a_process() -> list[float]:
     return wake_ups([each for side in sides for each in side.result()])
 
 
-def show(name: str, times: list[float], target: float | None) -> None:
-    ordered = sorted(times)
-    p99 = ordered[int(len(ordered) * 0.99)]
-    goal = "" if target is None else f"  (at most {target:g})"
-    print(
-        f"  {name:8} {len(ordered):5} hand-overs, ms: median {statistics.median(ordered):6.2f}"
-        f"  p99 {p99:6.1f}{goal}  longest {ordered[-1]:6.1f}"
-    )
+@attrs.frozen
+class Idle:
+    """What it costs when many wait.
+
+    Attributes:
+        rate: Commits or commands per second.
+        cpu: Of a core.
+    """
+
+    rate: float
+    cpu: float
 
 
-async def idle(make: Make, count: Callable[[], Awaitable[int]], name: str) -> None:
-    """Let a thousand wait, and print what that costs."""
+async def idle(make: Make, count: Callable[[], Awaitable[int]]) -> Idle:
+    """Let a thousand wait, and return what that costs."""
     limiter = make()
     await limiter.reserve("held")
     waits = [
@@ -106,35 +112,35 @@ async def idle(make: Make, count: Callable[[], Awaitable[int]], name: str) -> No
         for number in range(WAITING)
     ]
     await asyncio.sleep(1)
-    before, cpu = await count(), time.process_time()
+    before, cpu = await count(), measuring.cpu()
     await asyncio.sleep(IDLE_SECONDS)
-    cpu = (time.process_time() - cpu) / IDLE_SECONDS
+    cpu = (measuring.cpu() - cpu) / IDLE_SECONDS
     rate = (await count() - before) / IDLE_SECONDS
-    print(f"  {name:8} {rate:5.2f} per second, {cpu:.2%} of a core")
     for wait in waits:
         wait.cancel()
     await asyncio.wait(waits)
     await limiter.aclose()  # type: ignore[attr-defined]
+    return Idle(rate, cpu)
 
 
-async def idle_redis(url: str) -> None:
+async def idle_redis(url: str) -> Idle:
     async with Redis.from_url(url) as server:
 
         async def count() -> int:
             stats = await server.info("commandstats")
             return sum(stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in COMMANDS)
 
-        await idle(maker("redis", url), count, "Redis")
+        return await idle(maker("redis", url), count)
 
 
-async def idle_file(path: str) -> None:
+async def idle_file(path: str) -> Idle:
     async def count() -> int:
         # By another process: closing the file here would take SQLite's locks away.
         words = ["od", "-An", "-tx1", "-j24", "-N4", path]
         told = await asyncio.to_thread(subprocess.check_output, words, text=True)
         return int(told.replace(" ", ""), 16)  # commits, by SQLite's file format
 
-    await idle(maker("file", path), count, "file")
+    return await idle(maker("file", path), count)
 
 
 async def free_after_kill(kind: str, where: str) -> float:
@@ -170,31 +176,105 @@ async def hold(make: Make) -> None:
     await asyncio.sleep(3600)
 
 
-def main() -> None:
-    """Measure, and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--side", nargs=3, help=argparse.SUPPRESS)
-    parser.add_argument("--hold", nargs=2, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.side:
-        asyncio.run(one_side(maker(*given.side[:2]), given.side[2]))
-        return
-    if given.hold:
-        asyncio.run(hold(maker(*given.hold)))
-        return
-    with RedisServer() as server, tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
+@attrs.frozen
+class Figures:
+    """What was measured of one kind of limiter.
+
+    Attributes:
+        times: Milliseconds from each release to the next grant.
+        idle: What many cost that wait, if anybody but this process is asked.
+        freed: Seconds until the slot of a killed process is another one's, if that can be.
+    """
+
+    times: list[float]
+    idle: Idle | None = None
+    freed: float | None = None
+
+    @property
+    def p99(self) -> float:
+        return measuring.percentile(self.times, 0.99)
+
+    def cells(self) -> list[str]:
+        """Return a column of the table."""
+        return [
+            f"{len(self.times)}",
+            f"{statistics.median(self.times):.2f} ms",
+            f"{self.p99:.1f} ms",
+            f"{max(self.times):.1f} ms",
+            "" if self.idle is None else f"{self.idle.rate:.2f}",
+            "" if self.idle is None else f"{self.idle.cpu:.2%}",
+            "" if self.freed is None else f"{self.freed:.1f} s",
+        ]
+
+
+ROWS = (
+    "hand-overs",
+    "from a release to the next grant, median",
+    "p99",
+    "longest",
+    f"{WAITING:,} wait: commits or commands per second",
+    "of a core",
+    "a process that holds the slot is killed: another has it after",
+)
+
+
+def through_a_file() -> Figures:
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:  # not on a RAM disk
         path = str(Path(folder, "slots.db"))
-        print("from a release to the next grant, one slot, two who want it")
-        show("local", asyncio.run(inside_a_process()), None)
-        show("file", between_processes("file", path), 250)
-        show("Redis", between_processes("redis", server.url), 50)
-        print(f"{WAITING} wait: commits of the file, commands to the server (at most 1 per second)")
-        asyncio.run(idle_file(path))
-        asyncio.run(idle_redis(server.url))
-        print("a process that holds the slot is killed: seconds until another has it")
-        print(f"  file     {asyncio.run(free_after_kill('file', path)):5.1f}  (at most 2)")
-        print(f"  Redis    {asyncio.run(free_after_kill('redis', server.url)):5.1f}  (at most 32)")
+        return Figures(
+            between_processes("file", path),
+            asyncio.run(idle_file(path)),
+            asyncio.run(free_after_kill("file", path)),
+        )
+
+
+def through_redis() -> Figures:
+    with RedisServer() as server:
+        return Figures(
+            between_processes("redis", server.url),
+            asyncio.run(idle_redis(server.url)),
+            asyncio.run(free_after_kill("redis", server.url)),
+        )
+
+
+def kept(name: str, figures: Figures, *, p99: float, freed: float) -> list[Bound]:
+    """Return what a kind of limiter promises."""
+    assert figures.idle is not None
+    assert figures.freed is not None
+    return [
+        Bound(f"{name}: ms from a release to the next grant, p99", figures.p99, p99),
+        Bound(f"{name}: commits or commands a second, {WAITING:,} wait", figures.idle.rate, 1),
+        Bound(f"{name}: s until a killed process's slot is another's", figures.freed, freed),
+    ]
+
+
+def measure() -> Results:
+    """Measure one kind after the other."""
+    found = {"local": Figures(asyncio.run(inside_a_process())), "file": through_a_file()}
+    bounds = kept("file", found["file"], p99=250, freed=2)
+    has_redis = shutil.which("redis-server") is not None
+    if has_redis:
+        found["Redis"] = through_redis()
+        bounds += kept("Redis", found["Redis"], p99=50, freed=32)
+    columns = [figures.cells() for figures in found.values()]
+    return Results(
+        title="Shared slots",
+        text=(
+            "Two processes hand one slot to and fro; the time from a release in one to the grant in"
+            " the other is read off the machine's own clock, which they share. Local: two tasks of"
+            " one process. File and Redis have a lease of 30 s."
+            + ("" if has_redis else " `redis-server` is missing here, and so is its column.")
+        ),
+        tables=[Table(("figure", *found), [*zip(ROWS, *columns, strict=True)])],
+        bounds=bounds,
+    )
 
 
 if __name__ == "__main__":
-    main()
+    match sys.argv[1:]:
+        case ["--side", kind, where, name]:
+            asyncio.run(one_side(maker(kind, where), name))
+        case ["--hold", kind, where]:
+            asyncio.run(hold(maker(kind, where)))
+        case _:
+            results.run(measure)

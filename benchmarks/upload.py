@@ -9,21 +9,24 @@ import json
 import os
 import random
 import re
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import aiohttp
 
+from benchmarks import measuring, results
+from benchmarks.results import Bound, Results, Table
 from veo_async import VeoClient
 
 SIZE = 100_000_000
 ROUNDS = 5
 TICK = 0.002
+OURS = "veo_async"
 
 Way = Callable[[str, Path], Awaitable[None]]
 
@@ -58,17 +61,10 @@ async def in_json(host: str, path: Path) -> None:
 
 
 WAYS: dict[str, Way] = {
-    "veo_async": veo,
+    OURS: veo,
     "aiohttp.FormData": form,
     "Base64 in JSON": in_json,
 }
-
-
-def memory(name: str) -> float:
-    """Return a figure of this process's memory, in MB."""
-    found = re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found is not None
-    return int(found[1]) / 1024
 
 
 async def longest_stop(over: asyncio.Event) -> float:
@@ -89,18 +85,14 @@ async def measured(way: Way, host: str, path: Path) -> dict[str, float]:
     loop, over = asyncio.get_running_loop(), asyncio.Event()
     watching = loop.create_task(longest_stop(over))
     await asyncio.sleep(0.01)
-    before, began, cpu = memory("VmRSS"), loop.time(), _cpu()
+    measuring.forget_peak()
+    before, began, cpu = measuring.rss(), loop.time(), measuring.cpu()
     await way(host, path)
-    told = {"seconds": loop.time() - began, "cpu": _cpu() - cpu}
+    told = {"seconds": loop.time() - began, "cpu": measuring.cpu() - cpu}
     over.set()
     told["stop"] = await watching
-    told["memory"] = memory("VmHWM") - before
+    told["memory"] = max(0.0, measuring.peak_rss() - before)
     return told
-
-
-def _cpu() -> float:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
 
 
 async def _take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -129,36 +121,70 @@ def _ran(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "benchmarks.upload", *arguments]
 
 
-def main() -> None:
-    """Measure in interleaved rounds, and print medians."""
+@contextmanager
+def host() -> Generator[str]:
+    """Start a host in a process of its own, and yield its address."""
+    server = subprocess.Popen(_ran("serve"), stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        yield server.stdout.readline().strip()
+    finally:
+        server.terminate()
+        server.communicate()
+
+
+def in_turns(path: Path) -> dict[str, list[dict[str, float]]]:
+    """Return the figures of each way, measured in rounds in which each has one turn."""
+    figures: dict[str, list[dict[str, float]]] = {name: [] for name in WAYS}
+    with host() as address:
+        for _ in range(ROUNDS):
+            for name in WAYS:
+                words = _ran(name, address, str(path))
+                done = subprocess.run(words, stdout=subprocess.PIPE, check=True)
+                figures[name].append(json.loads(done.stdout))
+    return figures
+
+
+def row(name: str, rounds: list[dict[str, float]]) -> tuple[str, ...]:
+    """Return a row of the table."""
+    of = {figure: [one[figure] for one in rounds] for figure in rounds[0]}
+    stops = [1000 * stop for stop in of["stop"]]
+    return (
+        name,
+        measuring.spread(of["memory"], ".1f"),
+        measuring.spread(of["cpu"]),
+        measuring.spread(of["seconds"]),
+        measuring.spread(stops, ".0f"),
+    )
+
+
+def measure() -> Results:
+    """Measure in rounds."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "large.bin")
         with path.open("wb") as file:
             for _ in range(SIZE // 1_000_000):
                 file.write(random.randbytes(1_000_000))
             os.fsync(file.fileno())
-        server = subprocess.Popen(_ran("serve"), stdout=subprocess.PIPE, text=True)
-        try:
-            assert server.stdout is not None
-            host = server.stdout.readline().strip()
-            figures: dict[str, list[dict[str, float]]] = {name: [] for name in WAYS}
-            for _ in range(ROUNDS):
-                for name in WAYS:
-                    out = subprocess.run(
-                        _ran(name, host, str(path)), stdout=subprocess.PIPE, check=True
-                    )
-                    figures[name].append(json.loads(out.stdout))
-        finally:
-            server.terminate()
-            server.communicate()
-    print(f"{SIZE / 1e6:.0f} MB uploaded over loopback, medians of {ROUNDS} rounds")
-    print(f"  {'':18} memory grew by, CPU, time, the loop stood still for up to")
-    for name, rounds in figures.items():
-        middle = {each: statistics.median(one[each] for one in rounds) for each in rounds[0]}
-        print(
-            f"  {name:18} {middle['memory']:8.1f} MB {middle['cpu']:6.2f} s"
-            f" {middle['seconds']:6.2f} s {1000 * middle['stop']:6.0f} ms"
-        )
+        figures = in_turns(path)
+    names = {
+        OURS: "`veo.upload`, from a path",
+        "aiohttp.FormData": "`aiohttp.FormData`, from an open file",
+        "Base64 in JSON": "Base64 in JSON, the service's other call",
+    }
+    megabytes = f"{SIZE / 1e6:.0f} MB"
+    grown = statistics.median(one["memory"] for one in figures[OURS])
+    head = ("way", "memory grows by, MB", "CPU s", "s", "the event loop stands still for up to, ms")
+    return Results(
+        title=f"A {megabytes} upload",
+        text=(
+            f"{megabytes} uploaded over loopback, to a host that throws away what it gets. Each way"
+            " runs in a process of its own, which measures itself after it has uploaded one byte;"
+            f" {ROUNDS} rounds."
+        ),
+        tables=[Table(head, [row(names[name], rounds) for name, rounds in figures.items()])],
+        bounds=[Bound(f"MB that memory grows in an upload of {megabytes}", grown, 10)],
+    )
 
 
 if __name__ == "__main__":
@@ -168,4 +194,4 @@ if __name__ == "__main__":
         case [chosen, to, source]:
             print(json.dumps(asyncio.run(measured(WAYS[chosen], to, Path(source)))))
         case _:
-            main()
+            results.run(measure)

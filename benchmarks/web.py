@@ -1,14 +1,16 @@
 """A video through a web application to a browser, and many prompts at once in several workers.
 
-`python -m benchmarks.web`
+`python -m benchmarks.web streaming` measures one part, and `python -m benchmarks.web crowds` the
+other.
 """
 
+import argparse
 import asyncio
 import contextlib
 import itertools
 import json
 import os
-import resource
+import shutil
 import signal
 import socket
 import statistics
@@ -21,8 +23,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import aiohttp
+import attrs
 from aiohttp import web
 
+from benchmarks import measuring, results
+from benchmarks.results import Bound, Results, Table
 from tests.conftest import free_port
 from tests.limits.redis_server import RedisServer
 from tests.web.serving import serving, simulator
@@ -30,9 +35,14 @@ from veo_async import VeoClient, Video
 from veo_async.simulator.media import render_mp4
 
 SIZE = 200_000_000
-ROUNDS = 5
+ROUNDS = 3
 TICK = 0.002
-PROMPTS = 200
+PROMPTS = 100
+KILLS = 3
+SERVERS = ("uvicorn", "gunicorn asgi", "gunicorn aiohttp")
+PARTS = ("streaming", "crowds")
+SLOW = "a browser that takes 40 MB/s"
+LEAVING = "`veo.stream`, 20 browsers that leave at 5 MB"
 
 
 # --- the application: the package's stream beside a plain proxy, in a process that measures itself
@@ -47,18 +57,8 @@ class Meter:
 
     def _start(self) -> None:
         self._lags.clear()
-        self._cpu = self._spent()
-        self._resident = self._peak = self._held()
-
-    @staticmethod
-    def _spent() -> float:
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        return usage.ru_utime + usage.ru_stime
-
-    @staticmethod
-    def _held() -> int:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE")
+        self._cpu = measuring.cpu()
+        self._resident = self._peak = measuring.rss()
 
     async def watch(self, _app: web.Application) -> AsyncIterator[None]:
         async def tick() -> None:
@@ -68,7 +68,7 @@ class Meter:
                 await asyncio.sleep(TICK)
                 self._lags.append(loop.time() - due)
                 if turn % 10 == 0:
-                    self._peak = max(self._peak, self._held())
+                    self._peak = max(self._peak, measuring.rss())
 
         async with asyncio.TaskGroup() as group:
             task = group.create_task(tick())
@@ -76,11 +76,11 @@ class Meter:
             task.cancel()
 
     async def tell(self, _request: web.Request) -> web.Response:
-        lags = sorted(self._lags) or [0.0]
+        lags = self._lags or [0.0]
         told = {
-            "p99": lags[int(len(lags) * 0.99)],
-            "max": lags[-1],
-            "cpu": self._spent() - self._cpu,
+            "p99": measuring.percentile(lags, 0.99),
+            "max": max(lags),
+            "cpu": measuring.cpu() - self._cpu,
             "memory": self._peak - self._resident,
         }
         self._start()
@@ -159,23 +159,20 @@ def told(port: int) -> dict[str, float]:
         return found
 
 
-def streaming() -> None:
+def streamed() -> dict[str, list[dict[str, float]]]:
+    """Return the figures of each case, measured in rounds in which each has one turn."""
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         film = Path(folder, "source.mp4")
         film.write_bytes(render_mp4(width=64, height=36, seconds=8, seed=1, size=SIZE))
-        storage = _child(stack, ["benchmarks.server", str(film)])
-        assert storage.stdout is not None
-        source = storage.stdout.readline().strip()
+        source = _child(stack, ["benchmarks.server", str(film)])
         port = free_port()
-        app = _child(stack, ["benchmarks.web", "serve", source, str(port)])
-        assert app.stdout is not None
-        app.stdout.readline()
+        _child(stack, ["benchmarks.web", "serve", source, str(port)])
         cases: dict[str, Callable[[], float]] = {
-            "veo.stream": lambda: fetch(port, "/veo"),
-            "plain aiohttp proxy": lambda: fetch(port, "/plain"),
-            "veo.stream, a browser of 40 MB/s": lambda: fetch(port, "/veo", rate=40e6),
-            "plain aiohttp proxy, the same": lambda: fetch(port, "/plain", rate=40e6),
-            "veo.stream, 20 that leave at 5 MB": lambda: _leave(port, "/veo"),
+            "`veo.stream`": lambda: fetch(port, "/veo"),
+            "a plain aiohttp proxy, without a check": lambda: fetch(port, "/plain"),
+            f"`veo.stream`, {SLOW}": lambda: fetch(port, "/veo", rate=40e6),
+            f"the plain proxy, {SLOW}": lambda: fetch(port, "/plain", rate=40e6),
+            LEAVING: lambda: _leave(port, "/veo"),
         }
         rows: dict[str, list[dict[str, float]]] = {name: [] for name in cases}
         for turn in range(ROUNDS + 1):
@@ -185,28 +182,39 @@ def streaming() -> None:
                 row = told(port) | {"seconds": seconds}
                 if turn:  # the first one warms up
                     rows[name].append(row)
-    print(f"{SIZE / 1e6:.0f} MB through an application on loopback, {ROUNDS} rounds: medians")
-    print(f"  {'':36} {'s':>6} {'CPU s/GB':>9} {'lag p99':>9} {'max':>9} {'memory':>9}")
-    for name, found in rows.items():
-        figure = _medians(found)
-        longest = max(row["max"] for row in found)
-        per_gb = figure["cpu"] / (SIZE / 1e9)
-        cpu = f"{per_gb:9.2f}" if "leave" not in name else f"{'':9}"
-        print(
-            f"  {name:36} {figure['seconds']:6.2f} {cpu} {figure['p99'] * 1e3:6.1f} ms"
-            f" {longest * 1e3:6.1f} ms {max(row['memory'] for row in found) / 1e6:6.1f} MB"
+    return rows
+
+
+def streaming() -> Table:
+    """Return what a video costs that goes through an application."""
+    rows: list[tuple[str, ...]] = []
+    for name, found in streamed().items():
+        of = {figure: [row[figure] for row in found] for figure in found[0]}
+        per_gb = [cpu / (SIZE / 1e9) for cpu in of["cpu"]]
+        rows.append(
+            (
+                name,
+                measuring.spread(of["seconds"]),
+                "" if name == LEAVING else measuring.spread(per_gb),
+                f"{1e3 * statistics.median(of['p99']):.1f} ms",
+                f"{1e3 * max(of['max']):.1f} ms",
+                f"{max(of['memory']):.1f} MB",
+            )
         )
-
-
-def _medians(rows: Sequence[dict[str, float]]) -> dict[str, float]:
-    return {name: statistics.median(row[name] for row in rows) for name in rows[0]}
+    head = ("", "s", "CPU s per GB", "event loop's lag, p99", "longest", "memory grows by")
+    caption = (
+        f"A {SIZE / 1e6:.0f} MB video through an aiohttp.web application in a process that measures"
+        f" itself: {ROUNDS} rounds, the longest lag and the most memory of all rounds."
+    )
+    return Table(head, rows, caption)
 
 
 def _leave(port: int, path: str) -> float:
     return sum(fetch(port, path, until=5_000_000) for _ in range(20))
 
 
-def _child(stack: contextlib.ExitStack, words: list[str]) -> "subprocess.Popen[str]":
+def _child(stack: contextlib.ExitStack, words: list[str]) -> str:
+    """Start a child that is stopped with the stack; return the first line that it prints."""
     child = subprocess.Popen([sys.executable, "-m", *words], stdout=subprocess.PIPE, text=True)
 
     def stop() -> None:
@@ -214,13 +222,40 @@ def _child(stack: contextlib.ExitStack, words: list[str]) -> "subprocess.Popen[s
         child.communicate()
 
     stack.callback(stop)
-    return child
+    assert child.stdout is not None
+    return child.stdout.readline().strip()
 
 
 # --- many prompts
 
 
-async def crowd(server: str, limiter: str, edits: dict[str, str], *, kills: int) -> None:
+@attrs.frozen
+class Crowd:
+    """What became of many prompts at once.
+
+    Attributes:
+        kills: How many workers were killed.
+        answered: How many users got an answer.
+        cut: How many did not, since their worker was killed.
+        paid: How many of those were paid for.
+        lost: How many paid tasks are nobody's, and no worker was killed that had them.
+        peak: How many tasks there were at once.
+        refused: How many creates the service refused.
+        seconds: Until all videos were made.
+    """
+
+    kills: int
+    answered: int
+    cut: int
+    paid: int
+    lost: int
+    peak: int
+    refused: int
+    seconds: float
+
+
+async def crowd(server: str, edits: dict[str, str], *, kills: int) -> Crowd:
+    """Send many prompts at once to a server of the README's, some workers of which are killed."""
     ids: list[str] = []
     cut: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -246,40 +281,86 @@ async def crowd(server: str, limiter: str, edits: dict[str, str], *, kills: int)
             for task_id in ids:
                 await site.until_made(task_id)
             seconds = time.monotonic() - began
-            known = {*ids}
             ledger = sim.ledger
+            known = {*ids}
             unknown = [post for post in ledger.posts if post.task_id and post.task_id not in known]
             lost = sum(post.prompt not in cut for post in unknown)
-            refused = sum(post.outcome != "accepted" for post in ledger.posts)
-            paid = len(unknown) - lost
-            figures = (kills, len(ids), len(cut), paid, lost, ledger.peak_running, refused)
-            print(f"  {server:18} {limiter:13}", *(f"{figure:8}" for figure in figures), end="")
-            print(f" {seconds:8.1f}")
+            return Crowd(
+                kills=kills,
+                answered=len(ids),
+                cut=len(cut),
+                paid=len(unknown) - lost,
+                lost=lost,
+                peak=ledger.peak_running,
+                refused=sum(post.outcome != "accepted" for post in ledger.posts),
+                seconds=seconds,
+            )
 
 
-def crowds() -> None:
-    print(f"{PROMPTS} prompts at once, 4 workers, the service 100 times faster than life")
-    names = ("kills", "answered", "cut", "paid", "lost", "peak", "refused", "seconds")
-    print(f"  {'server':18} {'limiter':13}", *(f"{name:>8}" for name in names))
-    with RedisServer() as redis:
-        shared = f'sdk.RedisLimiter("{redis.url}", account="ours", lease=3)'
-        for server in ("uvicorn", "gunicorn asgi", "gunicorn aiohttp"):
-            for kills in (0, 3):
-                asyncio.run(crowd(server, "FileLimiter", {}, kills=kills))
-                edits = {'sdk.FileLimiter("veo-slots.db")': shared}
-                asyncio.run(crowd(server, "RedisLimiter", edits, kills=kills))
+def crowds() -> tuple[Table, list[Bound]]:
+    """Return what became of many prompts at once, with each server and each limiter."""
+    found: list[tuple[str, str, Crowd]] = []
+    with contextlib.ExitStack() as stack:
+        limiters: dict[str, dict[str, str]] = {"`FileLimiter`": {}}
+        if shutil.which("redis-server") is not None:
+            redis = stack.enter_context(RedisServer())
+            shared = f'sdk.RedisLimiter("{redis.url}", account="ours", lease=3)'
+            limiters["`RedisLimiter`"] = {'sdk.FileLimiter("veo-slots.db")': shared}
+        for server, kills, (limiter, edits) in itertools.product(
+            SERVERS, (0, KILLS), limiters.items()
+        ):
+            found.append((server, limiter, asyncio.run(crowd(server, edits, kills=kills))))
+    rows = [
+        (server, limiter, *map(str, attrs.astuple(one)[:-1]), f"{one.seconds:.1f}")
+        for server, limiter, one in found
+    ]
+    head = (
+        *("server", "limiter", "kills", "answered", "cut", "cut and paid", "**lost**"),
+        *("most tasks at once, of 10", "**creates refused**", "s"),
+    )
+    caption = (
+        f"{PROMPTS} prompts at once to the README's applications with 4 workers, some of which get"
+        " `kill -9`; the service is 100 times faster than life. A user whose worker was killed is"
+        " cut."
+        + ("" if len(limiters) > 1 else " `redis-server` is missing here, and so are its rows.")
+    )
+    crowded = [one for _, _, one in found]
+    bounds = [
+        Bound("tasks lost in a web application", sum(one.lost for one in crowded), 0),
+        Bound("tasks of a web application at once", max(one.peak for one in crowded), 10),
+        Bound("creates refused in a web application", sum(one.refused for one in crowded), 0),
+    ]
+    return Table(head, rows, caption), bounds
+
+
+def measure(parts: Sequence[str] = ()) -> Results:
+    """Measure these parts, or all."""
+    tables: list[Table] = []
+    bounds: list[Bound] = []
+    if "streaming" in (parts or PARTS):
+        tables.append(streaming())
+    if "crowds" in (parts or PARTS):
+        table, bounds = crowds()
+        tables.append(table)
+    return Results(
+        title="Web applications",
+        text="A video to a browser, and many prompts in several workers, over loopback.",
+        tables=tables,
+        bounds=bounds,
+    )
 
 
 def main() -> None:
-    match sys.argv[1:]:
-        case ["serve", source, port]:
-            web.run_app(application(source), host="127.0.0.1", port=int(port), access_log=None)
-        case ["crowds"]:
-            crowds()
-        case _:
-            streaming()
-            crowds()
+    """Measure what the arguments say."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("part", nargs="*", help=f"{', '.join(PARTS)}; all when not given")
+    given, others = parser.parse_known_args()
+    results.run(lambda: measure(given.part), others)
 
 
 if __name__ == "__main__":
-    main()
+    match sys.argv[1:]:
+        case ["serve", source, port]:
+            web.run_app(application(source), host="127.0.0.1", port=int(port), access_log=None)
+        case _:
+            main()

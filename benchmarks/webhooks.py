@@ -4,6 +4,7 @@
 client that waits are in a process of their own, the service and whoever calls back in this one.
 """
 
+import argparse
 import asyncio
 import json
 import random
@@ -13,14 +14,17 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import attrs
 
+from benchmarks import measuring, results
+from benchmarks.results import Bound, Results, Table
 from tests.flows.receivers import enveloped, flat, on_aiohttp, post
 from veo_async import PollPolicy, TaskSubmitted, VeoClient, WebhookReceiver
 from veo_async.protocol.callbacks import sign
@@ -29,8 +33,9 @@ from veo_async.simulator import Simulator
 KEY = "webhook-hmac-key"
 TASKS = 10
 NEVER = PollPolicy(interval=3600.0, first=3600.0)
-ROUNDS = 100
+ROUNDS = 200
 CALLERS = 8
+COUNT = 100_000
 
 
 # --- the process under test
@@ -152,8 +157,31 @@ async def attack(
     return statuses, times
 
 
-def forge(count: int) -> dict[str, str]:
-    """Return the figures of an attack."""
+@attrs.frozen
+class Attack:
+    """What forged callbacks achieved.
+
+    Attributes:
+        statuses: How often each status was the answer.
+        times: Seconds to each answer.
+        seconds: All of them took this long.
+        caused: Requests to the service.
+        events: What the client told its observer meanwhile.
+        ended: How many of its tasks ended.
+        slots: How many slots were still in use afterwards.
+    """
+
+    statuses: Counter[int]
+    times: list[float]
+    seconds: float
+    caused: int
+    events: int
+    ended: int
+    slots: int
+
+
+def forge(count: int) -> Attack:
+    """Return what an attack achieves."""
     with (
         tempfile.TemporaryDirectory() as folder,
         Simulator(generation_seconds=10**6, create_rate=None) as sim,
@@ -171,17 +199,29 @@ def forge(count: int) -> dict[str, str]:
         assert program.stdout is not None
         program.stdin.write("\n")
         program.stdin.flush()
-        after = json.loads(program.stdout.readline())
+        after: dict[str, int] = json.loads(program.stdout.readline())
         outbound = sim.ledger.requests["record-info"]
-    return {
-        f"forged, edited, late, oversized ({CALLERS} callers)": f"{count} in {seconds:.0f} s",
-        "answered with": ", ".join(f"{status}: {n}" for status, n in sorted(statuses.items())),
-        "answered after, median / p99 / longest": _spread(times),
-        "calls to the service that they caused": f"{outbound}",
-        "events, ended tasks, slots in use (10 tasks)": (
-            f"{after['events']}, {after['ended']}, {after['slots']}"
-        ),
-    }
+    return Attack(statuses, times, seconds, outbound, **after)
+
+
+def attacked(count: int) -> tuple[Table, list[Bound]]:
+    """Return the figures of an attack."""
+    found = forge(count)
+    statuses = ", ".join(f"{status}: {n:,}" for status, n in sorted(found.statuses.items()))
+    rows = [
+        (f"sent by {CALLERS} callers in", f"{found.seconds:.0f} s"),
+        ("answered with", statuses),
+        ("time to the answer, median, p99, longest", ", ".join(milliseconds(found.times))),
+        ("requests to the service that they caused", f"**{found.caused}**"),
+        ("events, and tasks that they ended", f"**{found.events}**, **{found.ended}**"),
+        (f"slots in use afterwards, of {TASKS} tasks", f"{found.slots}"),
+    ]
+    caption = f"{count:,} forged, edited, late, replayed and oversized callbacks."
+    return Table(("figure", "value"), rows, caption), [
+        Bound("requests that forged callbacks caused", found.caused, 0),
+        Bound("events that forged callbacks caused", found.events, 0),
+        Bound("tasks that forged callbacks ended", found.ended, 0),
+    ]
 
 
 # --- the way to the waiter's hands
@@ -200,7 +240,11 @@ async def woken(prefix: str | None, inbox: Path | None) -> tuple[list[float], li
     trips: list[float] = []
     async with on_aiohttp(receiver) as own:
         with Simulator(
-            time_scale=10**6, generation_seconds=1, create_rate=None, faults=["webhook:drop"]
+            time_scale=10**6,
+            generation_seconds=1,
+            create_rate=None,
+            credits=10**6,
+            faults=["webhook:drop"],
         ) as sim:
             async with (
                 VeoClient(
@@ -233,38 +277,60 @@ async def woken(prefix: str | None, inbox: Path | None) -> tuple[list[float], li
     return ways, trips
 
 
-def wake() -> dict[str, str]:
+def wake() -> Table:
     """Return the figures of waking."""
-    found: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "inbox.db"
-        ways, trips = asyncio.run(woken(None, None))
-        found["record-info, median / p99 / longest"] = _spread(trips)
-        found["same process, from the callback to the waiter"] = _spread(ways)
-        found["  beside record-info, median"] = _beside(ways, trips)
-        ways, trips = asyncio.run(woken(None, path))
-        found["same process, with an inbox"] = _spread(ways)
+        found = {
+            "same process": asyncio.run(woken(None, None)),
+            "same process, with an inbox": asyncio.run(woken(None, path)),
+        }
         with child("served", inbox=str(path)) as (_, told):
-            ways, trips = asyncio.run(woken(told["prefix"], path))
-        found["other process, through the inbox"] = _spread(ways)
-        found["  beside record-info, median "] = _beside(ways, trips)
-    return found
+            found["another process, through the inbox"] = asyncio.run(woken(told["prefix"], path))
+    rows = [
+        (
+            name,
+            *milliseconds(ways),
+            f"{1000 * statistics.median(trips):.1f} ms",
+            f"{1000 * (statistics.median(ways) - statistics.median(trips)):.1f} ms",
+        )
+        for name, (ways, trips) in found.items()
+    ]
+    head = (
+        *("way to the one who waits", "median", "p99", "longest"),
+        *("`record-info` alone, median", "beside it"),
+    )
+    return Table(head, rows, f"{ROUNDS} callbacks each.")
 
 
-def _spread(times: list[float]) -> str:
-    ordered = sorted(times)
-    middle, late = statistics.median(ordered), ordered[int(len(ordered) * 0.99) - 1]
-    return f"{1000 * middle:.1f} / {1000 * late:.1f} / {1000 * ordered[-1]:.1f} ms"
+def milliseconds(times: Sequence[float]) -> tuple[str, str, str]:
+    """Return median, 99th percentile and longest."""
+    figures = statistics.median(times), measuring.percentile(times, 0.99), max(times)
+    median, late, longest = (f"{1000 * figure:.1f} ms" for figure in figures)
+    return median, late, longest
 
 
-def _beside(ways: list[float], trips: list[float]) -> str:
-    return f"{1000 * (statistics.median(ways) - statistics.median(trips)):.1f} ms"
+def measure(count: int = COUNT) -> Results:
+    """Measure with so many forged callbacks."""
+    table, bounds = attacked(count)
+    return Results(
+        title="Callbacks",
+        text=(
+            "From a callback that leaves the service to the result in the hands of whoever waits"
+            " for it, the poll that confirms it included; and what bad callbacks achieve. These are"
+            " sent to a receiver and a client with ten waiting tasks in a process of their own."
+        ),
+        tables=[wake(), table],
+        bounds=bounds,
+    )
 
 
-def main(count: int = 100_000) -> None:
-    """Run, and print the table."""
-    for name, value in {**wake(), **forge(count)}.items():
-        print(f"  {name:50} {value}")
+def main() -> None:
+    """Measure as many as the arguments say."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("count", nargs="?", type=int, default=COUNT)
+    given, others = parser.parse_known_args()
+    results.run(lambda: measure(given.count), others)
 
 
 if __name__ == "__main__":
@@ -273,5 +339,5 @@ if __name__ == "__main__":
             asyncio.run(held(json.loads(job)))
         case ["served", job]:
             asyncio.run(served(json.loads(job)))
-        case counts:
-            main(*map(int, counts))
+        case _:
+            main()
