@@ -248,8 +248,10 @@ class LocalLimiter:
         if self._lapse is not None:
             self._lapse.cancel()
             self._lapse = None
+        if not self._waiting:
+            return
         times = [lapses for lapses in self._held.values() if lapses is not None]
-        if self._waiting and times:
+        if times:
             loop = asyncio.get_running_loop()
             self._lapse = loop.call_at(min(times), self._grant)
 

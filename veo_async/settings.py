@@ -27,6 +27,7 @@ RESUMED_SECONDS: Final = 120.0  # in which a task of an earlier process has to b
 UNKNOWN_ID_GRACE: Final = 90.0  # a fresh id may be unknown to record-info for a while, seconds
 SHOWN_OF_KEYS: Final = 8  # hex digits of a submit's key in a log: enough to tell them apart
 SHORTEST_POLL: Final = 0.01  # against a very fast simulator, seconds
+POLLS_AT_ONCE: Final = 64  # of the pool's 100 connections; the rest is for submits and downloads
 POLL_JITTER: Final = 0.1  # a tenth either way keeps tasks submitted together from polling together
 
 MAX_ANSWER_BYTES: Final = 1024 * 1024  # an answer of the API has about 1 KB; more is an attack

@@ -23,6 +23,7 @@ from veo_async.protocol.timetable import Timetable
 from veo_async.request import PaidRequest, VideoRequest
 from veo_async.settings import (
     CONFIRM_SECONDS,
+    POLLS_AT_ONCE,
     PROMPT_SECONDS,
     RESUMED_SECONDS,
     UNKNOWN_ID_GRACE,
@@ -64,10 +65,10 @@ class Watched:
         record: The newest answer.
         error: Why it was given up.
         ended: Whether nothing more will come.
-        changed: Set, and replaced, at every change.
         told: The task that tells the limiter of a new one.
         watch: The task that polls it.
-        hinted: Set when a callback says that there may be news.
+        is_hinted: Whether a callback says that there may be news.
+        pause: What the watcher sleeps on, which a callback ends.
         confirmed_at: Loop time of the last question that a callback caused.
         known: An answer that is to be taken before the first poll.
         other_keys: Further names of its slot, given where nobody knew the first one.
@@ -82,13 +83,14 @@ class Watched:
     record: TaskRecord | None = None
     error: VeoError | None = None
     ended: bool = False
-    changed: asyncio.Event = attrs.field(factory=asyncio.Event)
     told: "asyncio.Task[None] | None" = None
     watch: "asyncio.Task[None] | None" = None
-    hinted: asyncio.Event = attrs.field(factory=asyncio.Event)
+    is_hinted: bool = False
+    pause: "asyncio.Future[None] | None" = None
     confirmed_at: float = -math.inf
     known: TaskRecord | None = None
-    other_keys: set[str] = attrs.field(factory=set[str])
+    other_keys: frozenset[str] = frozenset()
+    _waiting: "tuple[asyncio.Future[None], ...]" = ()
 
     @property
     def is_worth_another_look(self) -> bool:
@@ -130,9 +132,30 @@ class Watched:
             ratio = self.request.aspect_ratio
         return attrs.evolve(video, seed=seed, aspect_ratio=ratio)
 
+    async def change(self) -> None:
+        """Wait for the next change."""
+        # Lighter than an Event, of which each of ten thousand tasks would have one.
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting += (turn,)
+        try:
+            await turn
+        finally:
+            self._waiting = tuple(other for other in self._waiting if other is not turn)
+
     def _tell(self) -> None:
-        self.changed.set()
-        self.changed = asyncio.Event()
+        waiting, self._waiting = self._waiting, ()
+        for turn in waiting:
+            _wake(turn)
+
+    def hint(self) -> None:
+        """End the watcher's pause, since there may be news."""
+        self.is_hinted = True
+        _wake(self.pause)
+
+
+def _wake(pause: "asyncio.Future[None] | None") -> None:
+    if pause is not None and not pause.done():
+        pause.set_result(None)
 
 
 class VideoTask:
@@ -187,7 +210,7 @@ class VideoTask:
         try:
             async with asyncio.timeout(timeout):
                 while not watched.ended:
-                    await watched.changed.wait()
+                    await watched.change()
         except TimeoutError:
             raise TaskTimeoutError(
                 f"task {self.id} is not finished after {timeout} s of waiting; it goes on at the"
@@ -209,7 +232,6 @@ class VideoTask:
         self._watch(watched)
         seen: TaskRecord | None = None
         while True:
-            changed = watched.changed
             if watched.record is not None and watched.record != seen:
                 seen = watched.record
                 yield seen
@@ -218,7 +240,7 @@ class VideoTask:
             elif watched.ended:
                 return
             else:
-                await changed.wait()
+                await watched.change()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, VideoTask) and other.id == self.id
@@ -275,6 +297,7 @@ class Watcher:
         self._note_link = note_link
         self._known: WeakValueDictionary[str, Watched] = WeakValueDictionary()
         self._by_key: WeakValueDictionary[str, Watched] = WeakValueDictionary()
+        self._asking = asyncio.Semaphore(POLLS_AT_ONCE)
         self._active: dict[str, Watched] = {}
         self.left: list[str] = []  # tasks that go on, and are not polled any more
         self.left_keys: set[str] = set()  # what names their slots
@@ -324,7 +347,7 @@ class Watcher:
         watched = self._active.get(task_id)
         if watched is None:
             return False
-        watched.hinted.set()
+        watched.hint()
         return True
 
     def begin(self, task_id: str, key: str, request: PaidRequest) -> VideoTask:
@@ -381,7 +404,7 @@ class Watcher:
             self._spawn(telling, may_be_withdrawn=lambda: False)
         else:
             if key != watched.key:
-                watched.other_keys.add(key)
+                watched.other_keys |= {key}
             watched.request = watched.request or request
             if watched.watch is None:  # somebody holds a handle of it, and has not waited yet
                 watched.submitted_at = asyncio.get_running_loop().time() - age
@@ -449,14 +472,21 @@ class Watcher:
     async def _pause(self, watched: Watched, seconds: float) -> None:
         """Wait so long, or until a callback says that there may be news."""
         loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(seconds):
-                await watched.hinted.wait()
-                await asyncio.sleep(watched.confirmed_at + CONFIRM_SECONDS - loop.time())
+        until = loop.time() + seconds
+        if not watched.is_hinted:
+            watched.pause = loop.create_future()
+            timer = loop.call_at(until, _wake, watched.pause)
+            try:
+                await watched.pause
+            finally:
+                timer.cancel()
+                watched.pause = None
+        if watched.is_hinted:
+            due = watched.confirmed_at + CONFIRM_SECONDS
+            await asyncio.sleep(min(due, until) - loop.time())
+            if due <= until:
                 watched.confirmed_at = loop.time()
-        except TimeoutError:
-            pass  # the usual poll is due, which answers any hint as well
-        watched.hinted.clear()
+        watched.is_hinted = False  # the poll that is due now answers any hint as well
 
     def _age(self, watched: Watched) -> float | None:
         if watched.submitted_at is None:
@@ -467,7 +497,8 @@ class Watcher:
         """Poll once; return the seconds until the next poll, None if there is none."""
         wait = 0.0
         try:
-            record = await self._api.record_info(watched.task_id)
+            async with self._asking:
+                record = await self._api.record_info(watched.task_id)
         except VeoError as error:
             wait = self._wait_after(watched, tally, error)
         else:

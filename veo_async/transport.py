@@ -244,13 +244,13 @@ class Transport:
             pool, request_class=_FreshRequest, traces=[trace], headers={"Connection": "close"}
         )
 
-    def call(self, request: HttpRequest) -> Awaitable[HttpResponse]:
+    async def call(self, request: HttpRequest) -> HttpResponse:
         """Send a request that may safely be sent twice.
 
         Raises:
             TransportError: No whole answer came.
         """
-        return self._sent(self._api, request, _FREE)
+        return await self._sent(self._api, request, _FREE)
 
     async def call_once(self, request: HttpRequest, leaving: Leaving) -> HttpResponse:
         """Send a paid request, over a connection that was never used before.
