@@ -15,6 +15,7 @@ from aiohttp import hdrs
 __all__: list[str] = []
 
 SMALLEST: Final = 1024 * 1024  # bytes to come that are worth a connection that is not used again
+_SPARE_BYTES: Final = 64 * 1024
 
 
 class Inlet(Protocol):
@@ -109,7 +110,8 @@ class _Direct(asyncio.BufferedProtocol):
         self._former = transport.get_protocol()
         self._kept = memoryview(arrived)
         self._left = length - len(arrived)  # bytes of the body that the connection still holds
-        self._buffer: memoryview | None = None
+        self._buffer: memoryview | None = None  # of the reader, as far as it is free
+        self._spare: memoryview | None = None
         self._size = 0
         self._woken: asyncio.Future[None] | None = None
         self._failure: BaseException | None = None
@@ -139,7 +141,8 @@ class _Direct(asyncio.BufferedProtocol):
         try:
             await self._woken
         except asyncio.CancelledError:
-            self._kept, self._size = memoryview(bytes(buffer[: self._size])), 0
+            self._kept = memoryview(bytes(buffer[: self._size]) + bytes(self._kept))
+            self._size = 0
             raise
         finally:
             self._transport.pause_reading()
@@ -156,16 +159,26 @@ class _Direct(asyncio.BufferedProtocol):
 
     # --- what the connection calls
 
-    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  # asyncio's signature
-        """Say where the next bytes go."""
-        if self._buffer is None:
-            raise BufferError("nobody reads this connection")
-        return self._buffer
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Say where the next bytes go.
+
+        Some event loops ask again before the reader has run, and give what is left of an arrival.
+        """
+        if self._buffer:
+            return self._buffer
+        self._spare = memoryview(bytearray(max(sizehint, _SPARE_BYTES)))
+        return self._spare
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take note of bytes that arrived."""
-        self._size = nbytes
-        self._left -= nbytes
+        size = min(nbytes, self._left)
+        if self._spare is not None:
+            self._kept = memoryview(bytes(self._kept) + bytes(self._spare[:size]))
+            self._spare = None
+        elif self._buffer is not None:
+            self._size += size
+            self._buffer = self._buffer[size:]
+        self._left -= size
         self._transport.pause_reading()
         self._wake()
 

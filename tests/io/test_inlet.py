@@ -157,6 +157,31 @@ async def test_a_cancelled_read_loses_nothing(
         assert await stream.read_into(buffer) == 0
 
 
+async def test_a_loop_that_gives_an_arrival_in_parts_before_the_reader_has_run() -> None:
+    """As Windows' does: it owns a buffer, and asks for room until that is empty."""
+    async with FileServer(FILM, then=STUCK).serving() as host, opened(host) as (_, stream):
+        got = bytearray()
+        buffer = memoryview(bytearray(SMALLEST))
+        while len(got) < 3_000_000:
+            got += buffer[: await stream.read_into(buffer)]
+        body = stream._body
+        small = memoryview(bytearray(1000))
+        for start in (3_000_000, 3_200_000):
+            reading = asyncio.ensure_future(stream.read_into(small))
+            await asyncio.sleep(0)
+            rest = FILM[start : start + 200_000]
+            while rest:
+                room = body.get_buffer(-1)
+                size = min(len(room), len(rest))
+                room[:size] = rest[:size]
+                body.buffer_updated(size)
+                rest = rest[size:]
+            got += small[: await reading]
+            while len(got) < start + 200_000:
+                got += small[: await stream.read_into(small)]
+        assert got == FILM[: len(got)]
+
+
 async def test_a_client_that_closes_wakes_who_reads() -> None:
     async with FileServer(FILM, then=STUCK).serving() as host, opened(host) as (wire, stream):
         reading = asyncio.ensure_future(rest_of(stream))
