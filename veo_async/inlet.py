@@ -43,7 +43,7 @@ def inlet_of(response: aiohttp.ClientResponse) -> Inlet:
     if connection is None or connection.transport is None or length is None:
         return begun
     transport = connection.transport
-    if transport.is_closing() or length < SMALLEST:
+    if transport.is_closing() or length < SMALLEST or _ends_with(response, transport):
         return begun
     arrived = b""
     # Taking from a full buffer lets aiohttp parse what it has kept back, which may fill it again.
@@ -53,6 +53,17 @@ def inlet_of(response: aiohttp.ClientResponse) -> Inlet:
         return _Direct(transport, arrived, length)
     begun.kept = arrived
     return begun
+
+
+def _ends_with(response: aiohttp.ClientResponse, transport: asyncio.Transport) -> bool:
+    """Return whether the host closes a TLS connection behind the body.
+
+    What the TLS layer still holds back for a reader who pauses is lost then: always in uvloop, and
+    in asyncio where it is more than one buffer.
+    """
+    is_old = response.version is not None and response.version < aiohttp.HttpVersion11
+    is_last = "close" in response.headers.get(hdrs.CONNECTION, "").lower()
+    return (is_old or is_last) and transport.get_extra_info("ssl_object") is not None
 
 
 def _length(response: aiohttp.ClientResponse) -> int | None:
@@ -135,6 +146,8 @@ class _Direct(asyncio.BufferedProtocol):
         return size
 
     async def _arrival(self, buffer: memoryview) -> None:
+        if self._woken is not None:
+            raise RuntimeError("this body is being read already")
         self._woken = asyncio.get_running_loop().create_future()
         self._buffer = buffer
         self._transport.resume_reading()

@@ -100,6 +100,31 @@ async def test_a_part_comes_straight_from_the_connection() -> None:
         assert await rest_of(stream) == FILM[2_000_000:]
 
 
+@pytest.mark.parametrize("is_secure", [False, True], ids=["http", "tls"])
+async def test_a_host_that_closes_behind_the_body(
+    certified: tuple[ssl.SSLContext, ssl.SSLContext], is_secure: bool
+) -> None:
+    """A TLS layer drops what it still holds for a reader who pauses when the connection ends."""
+    theirs, ours = certified
+    closing = Reply(headers={"Connection": "close"}, end="close")
+    async with (
+        FileServer(FILM, then=closing).serving(theirs if is_secure else None) as host,
+        opened(host, ssl=ours if is_secure else True) as (_, stream),
+    ):
+        assert is_direct(stream) != is_secure
+        assert await rest_of(stream) == FILM
+
+
+async def test_two_readers_at_once_are_told_so() -> None:
+    async with FileServer(FILM, then=STUCK).serving() as host, opened(host) as (_, stream):
+        first = asyncio.ensure_future(rest_of(stream))
+        await asyncio.sleep(0.2)
+        with pytest.raises(TransportError, match="being read already"):
+            await rest_of(stream)
+        assert not first.done()
+        first.cancel()
+
+
 async def test_a_buffer_that_was_full_before_the_head_was_read() -> None:
     """aiohttp stops to read when its buffer is full, and must be emptied first."""
     dice = random.Random(5)
