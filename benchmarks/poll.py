@@ -145,28 +145,35 @@ FORMS: Mapping[bytes, Callable[[str, str], object]] = {
 }
 
 
-def recorded(body: bytes) -> bytes:
-    """Return an answer as the live service sends it."""
-    packed = gzip.compress(body, 6, mtime=0)
+def recorded(body: bytes, *, packs: bool) -> bytes:
+    """Return an answer as the live service sends it; packed for those who ask for that."""
+    encoding = b"Content-Encoding: gzip\r\n" if packs else b""
+    packed = gzip.compress(body, 6, mtime=0) if packs else body
     return (
         b"HTTP/1.1 200 OK\r\nDate: Mon, 20 Apr 2026 23:37:12 GMT\r\n"
         b"Content-Type: application/json;charset=UTF-8\r\nTransfer-Encoding: chunked\r\n"
         b"Connection: keep-alive\r\nServer: cloudflare\r\n"
         b"Set-Cookie: JSESSIONID=0A1B2C3D4E5F60718293A4B5C6D7E8F9; Path=/; HttpOnly\r\n"
-        b"Content-Encoding: gzip\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(packed), packed)
+        b"%b\r\n%x\r\n%b\r\n0\r\n\r\n" % (encoding, len(packed), packed)
     )
 
 
-def plain(body: bytes) -> bytes:
+def plain(body: bytes, *, packs: bool) -> bytes:  # noqa: ARG001  # in the place of `recorded`
     """Return an answer without anything that costs."""
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
     return head % len(body) + body
 
 
+def asks_for_gzip(head: bytes) -> bool:
+    """Return whether a request is answered with a packed body."""
+    lines = head.lower().split(b"\r\n")
+    return any(line.startswith(b"accept-encoding:") and b"gzip" in line for line in lines)
+
+
 class Answering(asyncio.Protocol):
     """Answers every request for one path with the same bytes."""
 
-    def __init__(self, answers: Mapping[bytes, bytes]) -> None:
+    def __init__(self, answers: Mapping[bytes, Mapping[bool, bytes]]) -> None:
         self._answers = answers
         self._heard = b""
 
@@ -181,7 +188,7 @@ class Answering(asyncio.Protocol):
         for head in whole:
             path = head.split(b" ", 2)[1]
             answer = next(text for start, text in self._answers.items() if path.startswith(start))
-            self._transport.write(answer)
+            self._transport.write(answer[asks_for_gzip(head)])
 
 
 async def serve() -> None:
@@ -189,7 +196,10 @@ async def serve() -> None:
     bodies = {start: sized(partial(form, TASK)) for start, form in FORMS.items()}
     ports: list[int] = []
     for dressed in (recorded, plain):
-        answers = {start: dressed(body) for start, body in bodies.items()}
+        answers = {
+            start: {packs: dressed(body, packs=packs) for packs in (False, True)}
+            for start, body in bodies.items()
+        }
         server = await asyncio.get_running_loop().create_server(
             partial(Answering, answers), "127.0.0.1", 0
         )
@@ -332,13 +342,14 @@ def measure() -> Results:
             f"{POLLS:,} requests, one after the other over one kept-alive connection, in a fresh"
             f" process that measures itself after {poll_measured.WARM} requests that load the code;"
             f" {ROUNDS} rounds. A body has {SIZE:,} bytes of JSON, of its own form for each peer."
-            " aiohttp's sessions and the peers are as they come. Unless a row says otherwise, the"
-            " host is an IP address, of which aiohttp keeps no cookies. The bounds are those of the"
+            " aiohttp's sessions and the peers are as they come, and ask for gzip; this package"
+            " asks for bodies that are not packed. Unless a row says otherwise, the host is an IP"
+            " address, of which aiohttp keeps no cookies. The bounds are those of the"
             f" recorded answer. Peers: {peers.versions()}."
         ),
         tables=[
             table(
-                "The answer as recorded: gzip, in chunks, and with a cookie that is set each time.",
+                "The answer as recorded: gzip if asked for, chunks, and a cookie each time.",
                 packed,
             ),
             table("A plain answer: not packed, with a Content-Length.", simple),

@@ -17,7 +17,7 @@ import attrs
 
 from benchmarks import measuring, peers, results
 from benchmarks.peer.poll_measured import KEY
-from benchmarks.poll import PROMPT, recorded
+from benchmarks.poll import PROMPT, asks_for_gzip, recorded
 from benchmarks.results import Bound, Results, Table
 from veo_async import PollPolicy, VeoClient
 
@@ -111,7 +111,8 @@ class Answering(asyncio.Protocol):
             task_id = path.rpartition("/" if form is video else "=")[2]
             self.asked[task_id] += 1
             body = form(task_id, has_ended=self.asked[task_id] >= POLLS)
-            self._transport.write(recorded(json.dumps(body).encode()))
+            packs = asks_for_gzip(head)
+            self._transport.write(recorded(json.dumps(body).encode(), packs=packs))
 
 
 async def serve() -> None:
@@ -239,7 +240,8 @@ def measure() -> Results:
             f"{TASKS:,} tasks of another process, each waited for by a coroutine of its own and"
             f" asked for every {INTERVAL:g} s, which is {TASKS / INTERVAL:,.0f} polls per second"
             f" where a client keeps up. Each has ended at its poll {POLLS}. The answers are as they"
-            " were recorded of the live service, over loopback: gzip, in chunks, with a cookie."
+            " were recorded of the live service, over loopback: gzip if asked for,"
+            " in chunks, with a cookie."
             f" Each run is a fresh process that measures itself after {WARM} other tasks that load"
             " the code; the memory is the most that it held, above what it held before. Both with"
             " their own pools: 100 connections here, 1,000 there. The polls are the service's"

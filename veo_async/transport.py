@@ -59,6 +59,7 @@ _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _ID_HEADERS: Final = tuple(map(istr, ("X-Request-Id", "X-Trace-Id", "X-Correlation-Id", "CF-Ray")))
 _LONGEST_ID: Final = 128  # a longer one is no name but a message
 _QUERY: Final = re.compile(r"(https?://[^\s?'\"<>]*)\?[^\s'\"<>]*")
+_UNPACKED: Final = {"Accept-Encoding": "identity"}  # to unpack 1 KB costs more than to send it
 _PLAIN: Final = re.compile(r"[\w-]+", re.ASCII)
 _POOL_SIZE: Final = 100
 _DNS_SECONDS: Final = 60
@@ -238,10 +239,13 @@ class Transport:
             total=timeouts.response, sock_connect=timeouts.connect
         )
         self._endless = aiohttp.ClientTimeout(total=None, sock_connect=timeouts.connect)
-        self._api = _session(pool)
+        self._api = _session(pool, headers=_UNPACKED)
         self._files = _session(pool, auto_decompress=False)
         self._submits = _session(
-            pool, request_class=_FreshRequest, traces=[trace], headers={"Connection": "close"}
+            pool,
+            request_class=_FreshRequest,
+            traces=[trace],
+            headers={**_UNPACKED, "Connection": "close"},
         )
 
     async def call(self, request: HttpRequest) -> HttpResponse:

@@ -78,6 +78,7 @@ async def test_a_request_and_its_answer() -> None:
     assert first.headers["authorization"] == f"Bearer {KEY}"
     assert json.loads(second.body) == PAID.body
     assert second.headers["user-agent"].startswith("veo-async/")
+    assert {seen.headers["accept-encoding"] for seen in host.seen} == {"identity"}
 
 
 @pytest.fixture(scope="module")
