@@ -119,7 +119,7 @@ class Results:
 def promised(bounds: Sequence[Bound]) -> Table:
     """Return a table of bounds."""
     rows = [
-        (one.figure, f"{one.value:.3g}", f"{one.at_most:g}", "yes" if one.holds else "**no**")
+        (one.figure, f"{one.value:.4g}", f"{one.at_most:g}", "yes" if one.holds else "**no**")
         for one in bounds
     ]
     return Table(("figure", "measured", "at most", "holds"), rows)
