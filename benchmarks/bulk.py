@@ -330,15 +330,17 @@ def table(runs: Mapping[Case, Run], download: float) -> Table:
 
 
 def growth(runs: Mapping[Case, Run], download: float) -> Plot:
-    """Return how the ratio goes with the number of tasks that have ended."""
+    """Return what is lost to the ideal, with the number of tasks that have ended."""
     lines: dict[str, Sequence[tuple[float, float]]] = {}
     for case, run in runs.items():
         if case.download == download:
             seen, best = sorted(run.seen), ideal(run.lasted)
             counts = [count for count in PREFIXES if count <= len(seen)]
-            lines[case.way] = [(count, seen[count - 1] / best[count - 1]) for count in counts]
+            lines[case.way] = [
+                (count, 100 * (seen[count - 1] / best[count - 1] - 1)) for count in counts
+            ]
     files = f"downloads of {download:g} s" if download else "instant downloads"
-    return Plot(f"Time to the n-th end, {files}", "ends seen", "time / ideal", lines)
+    return Plot(f"Time to the n-th end, {files}", "ends seen", "% above the ideal", lines)
 
 
 def bounds(runs: Mapping[Case, Run]) -> list[Bound]:
