@@ -34,10 +34,11 @@ class Crew:
         self.kills: int = 0
         self._job = job
         self._log = log
+        self._unready: list[subprocess.Popen[str]] = []
         self._workers = [self._born() for _ in range(count)]
 
     def _born(self) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+        worker = subprocess.Popen(
             [sys.executable, "-m", "tests.jobs.worker", json.dumps(self._job)],
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -45,6 +46,8 @@ class Crew:
             cwd=ROOT,
             env=os.environ | {"PYTHONPATH": str(ROOT)},
         )
+        self._unready.append(worker)
+        return worker
 
     @property
     def is_idle(self) -> bool:
@@ -53,9 +56,10 @@ class Crew:
 
     def until_ready(self) -> None:
         """Wait until all of them have begun."""
-        for worker in self._workers:
-            if worker.stdout is not None:
+        for worker in self._unready:
+            if worker in self._workers and worker.stdout is not None:
                 worker.stdout.readline()
+        self._unready.clear()
 
     def kill(self, number: int) -> None:
         """Kill one of them, and let another one take its place."""
@@ -69,7 +73,8 @@ class Crew:
         self.kill(number)
 
     def terminate(self) -> list[int]:
-        """Ask all of them to stop; return their exit codes."""
+        """Ask all of them to stop, once they have begun; return their exit codes."""
+        self.until_ready()
         for worker in self._workers:
             worker.terminate()
         return [worker.wait(30) for worker in self._workers]
