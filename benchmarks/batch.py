@@ -10,7 +10,6 @@ import asyncio
 import gc
 import json
 import random
-import subprocess
 import sys
 import tempfile
 import time
@@ -65,11 +64,8 @@ def prompts(count: int) -> Iterator[str]:
 class Service:
     """The simulator in a child process."""
 
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        self._in: IO[str] = process.stdin
-        self._out: IO[str] = process.stdout
+    def __init__(self, asked: IO[str], told: IO[str]) -> None:
+        self._in, self._out = asked, told
         self._told = json.loads(self._out.readline())
 
     def client(self, on_event: Observer | None = None) -> VeoClient:
@@ -93,16 +89,8 @@ class Service:
 @contextmanager
 def service() -> Generator[Service]:
     """Start a service, with small files."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.batch", "--serve"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield Service(process)
-    finally:
-        process.communicate()  # its input ends, and so does it
+    with measuring.child("batch") as (asked, told):
+        yield Service(asked, told)
 
 
 def serve() -> None:

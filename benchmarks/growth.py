@@ -100,17 +100,8 @@ async def serve() -> None:
 @contextmanager
 def service() -> Generator[int]:
     """Start a service; yield its port."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.growth", "--serve"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        yield int(process.stdout.readline())
-    finally:
-        process.communicate()  # its input ends, and so does it
+    with measuring.child("growth") as (_, told):
+        yield int(told.readline())
 
 
 # --- what measures itself, in a fresh process each time

@@ -2,8 +2,12 @@
 
 import resource
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+import subprocess
+import sys
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 PAGE = 4096
 
@@ -62,3 +66,23 @@ def percentile(values: Sequence[float], part: float) -> float:
     """Return the value below which that part of them lies."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(part * len(ordered)))]
+
+
+@contextmanager
+def child(module: str) -> Generator[tuple[IO[str], IO[str]]]:
+    """Run a module's service in a process of its own; yield its input and its output.
+
+    It is started with `--serve`, and ends with its input.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"benchmarks.{module}", "--serve"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        yield process.stdin, process.stdout
+    finally:
+        process.communicate()

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import zlib
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -211,18 +211,9 @@ async def serve() -> None:
 @contextmanager
 def service() -> Generator[list[str]]:
     """Start a service; yield the addresses of the recorded and of the plain answers."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.poll", "--serve"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        ports: list[int] = json.loads(process.stdout.readline())
+    with measuring.child("poll") as (_, told):
+        ports: list[int] = json.loads(told.readline())
         yield [f"http://{HOST}:{port}" for port in ports]
-    finally:
-        process.communicate()  # its input ends, and so does it
 
 
 # --- the ways, each in a process of its own
@@ -251,7 +242,7 @@ async def sockets(base: str, task: str) -> AsyncGenerator[Poll]:
 
 
 @asynccontextmanager
-async def read(base: str, task: str) -> AsyncGenerator[Poll]:
+async def read(base: str, task: str) -> AsyncGenerator[Callable[[], Awaitable[bytes]]]:
     """Give a GET whose body is read, with a session as it comes."""
     headers = {"Authorization": f"Bearer {KEY}"}
     async with aiohttp.ClientSession() as session:
@@ -273,12 +264,10 @@ async def named(base: str, task: str) -> AsyncGenerator[Poll]:
 @asynccontextmanager
 async def parsed(base: str, task: str) -> AsyncGenerator[Poll]:
     """Give a GET, and the JSON of its body."""
-    headers = {"Authorization": f"Bearer {KEY}"}
-    async with aiohttp.ClientSession() as session:
+    async with read(base, task) as get:
 
         async def poll() -> object:
-            async with session.get(base + PATH + task, headers=headers) as response:
-                return json.loads(await response.read())
+            return json.loads(await get())
 
         yield poll
 

@@ -11,7 +11,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
-from typing import ClassVar
+from typing import IO, ClassVar
 
 import attrs
 
@@ -127,10 +127,8 @@ async def serve() -> None:
 class Service:
     """That process."""
 
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        self._in, self._out = process.stdin, process.stdout
+    def __init__(self, asked: IO[str], told: IO[str]) -> None:
+        self._in, self._out = asked, told
         self._prefixes = 0
         self.url = f"http://127.0.0.1:{int(self._out.readline())}"
 
@@ -148,16 +146,8 @@ class Service:
 @contextmanager
 def service() -> Generator[Service]:
     """Start a service."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.pollers", "--serve"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield Service(process)
-    finally:
-        process.communicate()  # its input ends, and so does it
+    with measuring.child("pollers") as (asked, told):
+        yield Service(asked, told)
 
 
 # --- what measures itself, in a fresh process each time
